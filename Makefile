@@ -1,0 +1,73 @@
+# make            the library and every program (tools/*.cpp), at the root
+# make test       builds and runs every test; ends with "N passed, N failed"
+# make SANITIZE=1 …   the same with AddressSanitizer and UBSan, in build/sanitize
+# make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
+# Adding a file edits no list: everything is found by its folder.
+MAKEFLAGS += -j$(shell nproc)
+CXX ?= g++
+BUILD := build/$(if $(SANITIZE),sanitize,release)
+BIN := $(if $(SANITIZE),$(BUILD)/bin/)
+
+WARNINGS := -Wall -Wextra -Werror
+OPTIMISE := $(if $(SANITIZE),-O1 -g -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
+comma := ,
+CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
+LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
+KERNEL_FLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
+
+# Kernels are compiled once for each instruction-set path of this processor's family.
+ifeq ($(shell uname -m),x86_64)
+PATHS := baseline avx2 avx512
+FLAGS_avx2 := -mavx2 -mfma
+FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+else
+PATHS := baseline
+endif
+
+LIBRARY_SOURCES := $(wildcard engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp)
+COMMON_SOURCES := $(wildcard tools/common/*.cpp)
+KERNELS := $(foreach p,$(PATHS),$(patsubst %.cpp,$(BUILD)/%.$(p).o,$(wildcard engine/cpu/*.cpp)))
+LIBRARY := $(BUILD)/libentangle.a
+COMMON := $(COMMON_SOURCES:%.cpp=$(BUILD)/%.o) $(BUILD)/configs.o
+PROGRAMS := $(patsubst tools/%.cpp,$(BIN)%,$(wildcard tools/*.cpp))
+TESTS := $(BUILD)/run_tests
+
+all: $(PROGRAMS)
+
+test: $(TESTS) $(PROGRAMS)
+	ENTANGLE_PROGRAMS=$(or $(BIN),./) $(TESTS)
+
+$(LIBRARY): $(LIBRARY_SOURCES:%.cpp=$(BUILD)/%.o) $(KERNELS)
+	rm -f $@ && ar rcs $@ $^
+
+$(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
+
+$(TESTS): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/*.cpp)) $(COMMON) $(LIBRARY)
+	$(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
+
+$(BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -c $< -o $@
+
+define kernel_rule
+$(BUILD)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
+	@mkdir -p $$(@D)
+	$(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
+endef
+$(foreach p,$(PATHS),$(eval $(call kernel_rule,$(p))))
+
+# The configurations in tools/configs are compiled in, so that a program runs from any folder.
+$(BUILD)/configs.cpp: $(wildcard tools/configs/*.yaml) tools/common/embed_configs.sh
+	@mkdir -p $(@D)
+	sh tools/common/embed_configs.sh $(filter %.yaml,$^) > $@
+$(BUILD)/configs.o: $(BUILD)/configs.cpp
+	$(CXX) $(CXXFLAGS) -c $< -o $@
+
+clean:
+	rm -rf build $(notdir $(PROGRAMS))
+
+.PHONY: all test clean
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

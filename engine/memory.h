@@ -1,0 +1,31 @@
+// The allocator behind every tensor, and its counters.
+//
+// Blocks come from a few large regions obtained from the system and are cut, returned and joined again in order of
+// address (first fit), so a training step whose subnet changes every time settles in the same regions: once the
+// largest subnet has been seen, the system is not asked again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace entangle {
+
+struct MemoryCounters {
+  int64_t in_use;              // bytes handed out now
+  int64_t peak;                // largest in_use since reset_peak_memory()
+  int64_t reserved;            // bytes obtained from the system
+  int64_t system_allocations;  // how often the system was asked
+};
+
+// 64-byte aligned. Throws Error naming the bytes wanted, in use and reserved when the system refuses.
+void* allocate(size_t bytes);
+void deallocate(void* block);
+
+MemoryCounters memory_counters();
+void reset_peak_memory();
+// Obtains a region of at least `bytes` now, so that later allocations up to it do not ask the system.
+void reserve_memory(size_t bytes);
+// Fills every block with a signalling pattern (NaN as float) when it is handed out: reads before writes show up.
+void set_poison(bool on);
+
+}  // namespace entangle

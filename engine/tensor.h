@@ -1,0 +1,163 @@
+// Tensors with shared storage, and the tape that turns a forward pass into gradients.
+//
+// A tensor is a handle: shape, strides and an offset into a storage that holds values and, once asked for, gradients.
+// slice() gives another handle on the same storage. Value (i, j) of a slice and its gradient lie at the same offset of
+// the two buffers, so the gradient of a slice *is* the slice of its parent's gradient: weights entangled across
+// subnets need no copy in either direction.
+//
+//   Tensor x = Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6}).set_requires_grad();
+//   Tape tape;                         // records what this thread computes while it lives
+//   Tensor loss = ...ops on x...;      // [1]
+//   tape.backward(loss);               // x.grad() now holds d loss / d x
+//
+// Values are fp32. Without a live Tape nothing is recorded and nothing is kept: that is inference.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/kernel.h"
+
+namespace entangle {
+
+inline constexpr int kMaxRank = 4;
+
+struct Shape {
+  int rank = 0;
+  int64_t dim[kMaxRank] = {};
+
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims);  // throws Error on a negative size or too many dimensions
+  int64_t count() const;                       // product of the sizes; 1 for rank 0
+  int64_t operator[](int d) const { return dim[d]; }
+  bool operator==(const Shape& other) const;
+  bool operator!=(const Shape& other) const { return !(*this == other); }
+  std::string str() const;  // "[2, 3]"
+};
+
+// The buffers behind one or many tensors.
+struct Storage {
+  float* values = nullptr;
+  float* gradients = nullptr;
+  int64_t count = 0;
+  DeviceKind device = DeviceKind::cpu;
+  bool owns_values = false;
+  bool owns_gradients = false;
+  bool requires_grad = false;
+
+  Storage() = default;
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  ~Storage();
+};
+
+// Where a backward kernel puts the gradient of an activation: adds to what is there, or, when nothing is there yet,
+// stores (the buffer is then uninitialised).
+struct GradTarget {
+  float* data;
+  bool add;
+};
+
+class Tensor {
+ public:
+  Tensor() = default;
+  static Tensor empty(const Shape& shape, DeviceKind device = DeviceKind::cpu);  // values undefined
+  static Tensor zeros(const Shape& shape, DeviceKind device = DeviceKind::cpu);
+  static Tensor from(const Shape& shape, const std::vector<float>& values);
+  // A tensor over memory that somebody else owns and that outlives it. `gradients` may be null.
+  static Tensor over(const Shape& shape, float* values, float* gradients, DeviceKind device = DeviceKind::cpu);
+
+  bool defined() const { return storage_ != nullptr; }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank; }
+  int64_t size(int d) const { return shape_.dim[d]; }
+  int64_t stride(int d) const { return stride_[d]; }
+  int64_t count() const { return shape_.count(); }
+  bool contiguous() const;
+  DeviceKind device() const { return storage_->device; }
+  float* data() const { return storage_->values + offset_; }
+  float item() const;                    // the value of a tensor with one element
+  std::vector<float> to_vector() const;  // the values in row-major order, whatever the strides
+
+  // Views on the same storage. They throw Error when they would leave the tensor.
+  Tensor slice(int d, int64_t begin, int64_t length) const;
+  Tensor view(const Shape& shape) const;  // contiguous tensors only
+  Tensor view(const Shape& shape, std::initializer_list<int64_t> strides, int64_t offset = 0) const;  // any strides
+
+  // Gradients. Setting it on a view sets it for the whole storage.
+  Tensor& set_requires_grad(bool on = true);
+  bool requires_grad() const { return defined() && storage_->requires_grad; }
+  bool has_grad() const { return defined() && storage_->gradients != nullptr; }
+  float* grad() const;                        // the gradient's buffer, zero-filled when first asked for
+  std::vector<float> grad_to_vector() const;  // row-major
+  GradTarget grad_target() const;             // for backward kernels; see GradTarget
+  // Gives the gradient of `from`, whose last use this is, to this tensor: taken over when this one has none yet,
+  // added otherwise. For operations whose input gradient equals their output gradient.
+  void adopt_grad(const Tensor& from) const;
+
+ private:
+  std::shared_ptr<Storage> storage_;
+  int64_t offset_ = 0;
+  Shape shape_;
+  int64_t stride_[kMaxRank] = {};
+};
+
+// Records the operations of the current thread from construction to destruction. Tapes nest like scopes.
+class Tape {
+ public:
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  // The innermost live tape of this thread, or null.
+  static Tape* current();
+
+  // Appends an operation: `backward` reads output.grad() and adds to the gradients of the inputs that it captured.
+  template <class F>
+  void record(const char* op, Tensor& output, F backward) {
+    output.set_requires_grad();
+    void* place = append(
+        op, output, sizeof(F), [](void* f) { (*static_cast<F*>(f))(); }, [](void* f) { static_cast<F*>(f)->~F(); });
+    new (place) F(std::move(backward));
+  }
+
+  // Seeds d loss / d loss = 1 (loss has one element) and runs the operations backward. Each is released as soon as it
+  // has run, so activations are freed on the way. The tape is empty afterwards.
+  void backward(const Tensor& loss);
+
+  size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    const char* op;
+    Tensor output;
+    void* closure;
+    void (*run)(void*);
+    void (*destroy)(void*);
+  };
+  void* append(const char* op, const Tensor& output, size_t bytes, void (*run)(void*), void (*destroy)(void*));
+  void release_last();
+
+  std::vector<Entry> entries_;
+  std::vector<char*> blocks_;  // closures live in blocks of the tensor allocator
+  size_t block_used_ = 0;
+  Tape* previous_;
+};
+
+// The current tape when one is live and any of the inputs needs a gradient, else null: `if (Tape* tape =
+// recording(...))`.
+Tape* recording(std::initializer_list<const Tensor*> inputs);
+
+// Multiply-accumulates that the operations of this thread have executed in forward passes since the last reset.
+// Operations report themselves; the cost model is checked against it.
+void count_macs(int64_t macs);
+int64_t counted_macs();
+void reset_counted_macs();
+
+}  // namespace entangle

@@ -1,0 +1,30 @@
+// Checkpoints: one safetensors file with the weights under the published names and in the published row order, the
+// optimiser's moments, and counters and configuration as metadata.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "nn/supernet.h"
+
+namespace entangle {
+
+// Metadata keys that this file writes or reads; callers may add their own.
+//   format_version  "1"          qkv_bias  "aligned" | "contiguous" (a file without it is the published kind:
+//   contiguous)
+// Moments are stored as "optimizer.first_moment/<name>" and "optimizer.second_moment/<name>".
+struct CheckpointContent {
+  bool optimizer = true;
+  std::map<std::string, std::string> metadata;
+};
+
+void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content);
+
+// Loads weights (and moments when asked for). Throws Error naming the tensor that is missing, unknown, of another shape
+// or type, or the file's qkv_bias when it is not the supernet's; the supernet is then unchanged. Returns the metadata.
+std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer);
+
+// The metadata alone.
+std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path);
+
+}  // namespace entangle

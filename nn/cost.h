@@ -1,0 +1,24 @@
+// What a subnet costs. Every figure but the published one is that of what is executed here, and is checked against it
+// in the tests.
+#pragma once
+
+#include <cstdint>
+
+#include "nn/supernet.h"
+
+namespace entangle {
+
+struct Cost {
+  int64_t params;  // elements of all parameter views that a forward pass uses
+  // Multiply-accumulates of one image's forward pass: every product of linear layers and attention, the factorised
+  // relative position included (q . table, bucket sums . table); not softmax, norms, GELU, additions.
+  int64_t macs;
+  // The published get_complexity: 198 tokens at 224/16, a head on every token, a made-up relative position term.
+  double reference_complexity;
+  // Bytes alive at the end of a training forward pass, parameters excluded: what the backward pass needs.
+  int64_t activation_bytes;
+};
+
+Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch = 1);
+
+}  // namespace entangle
