@@ -5,6 +5,8 @@
 # Adding a file edits no list: everything is found by its folder.
 MAKEFLAGS += -j$(shell nproc)
 CXX ?= g++
+# make V=1 shows the commands.
+Q = $(if $(V),,@echo '  $@' &&)
 BUILD := build/$(if $(SANITIZE),sanitize,release)
 BIN := $(if $(SANITIZE),$(BUILD)/bin/)
 
@@ -38,23 +40,23 @@ test: $(TESTS) $(PROGRAMS)
 	ENTANGLE_PROGRAMS=$(or $(BIN),./) $(TESTS)
 
 $(LIBRARY): $(LIBRARY_SOURCES:%.cpp=$(BUILD)/%.o) $(KERNELS)
-	rm -f $@ && ar rcs $@ $^
+	$(Q) rm -f $@ && ar rcs $@ $^
 
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
 
 $(TESTS): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/*.cpp)) $(COMMON) $(LIBRARY)
-	$(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) -c $< -o $@
+	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 define kernel_rule
 $(BUILD)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
 	@mkdir -p $$(@D)
-	$(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
+	$(Q) $(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
 endef
 $(foreach p,$(PATHS),$(eval $(call kernel_rule,$(p))))
 
@@ -63,7 +65,7 @@ $(BUILD)/configs.cpp: $(wildcard tools/configs/*.yaml) tools/common/embed_config
 	@mkdir -p $(@D)
 	sh tools/common/embed_configs.sh $(filter %.yaml,$^) > $@
 $(BUILD)/configs.o: $(BUILD)/configs.cpp
-	$(CXX) $(CXXFLAGS) -c $< -o $@
+	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 clean:
 	rm -rf build $(notdir $(PROGRAMS))

@@ -6,24 +6,10 @@
 #include <memory>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/dataset.h"
 
 namespace entangle {
-
-// What happens to an image on its way into a batch. All probabilities and sizes are checked by validate().
-struct Augmentation {
-  int64_t image_size = 28;
-  int64_t crop_padding = 0;         // zero padding on each side before a random crop back to image_size; 0: no crop
-  double flip = 0;                  // probability of a horizontal flip
-  double erase = 0;                 // probability of random erasing, pixel mode: N(0,1) per value after normalisation
-  double mixup_alpha = 0;           // Beta parameter; 0: off
-  double cutmix_alpha = 0;          // 0: off
-  double mix_probability = 1;       // probability that a batch is mixed at all
-  double switch_probability = 0.5;  // of CutMix, when both are on
-  double label_smoothing = 0;
-
-  void validate() const;  // throws Error naming the value out of range
-};
 
 // One batch. images [count, channels, size, size] normalised fp32; targets [count, classes] soft; labels [count].
 struct Batch {
@@ -45,14 +31,16 @@ struct LoaderOptions {
 // number of workers, and after a resume.
 class TrainLoader {
  public:
-  // Throws Error when fewer than batch_size indices are given.
+  // Throws Error when fewer than batch_size indices are given, one is out of range, or an option is.
   TrainLoader(const DataSource& source, std::vector<int64_t> indices, const LoaderOptions& options);
   ~TrainLoader();
   int64_t steps_per_epoch() const;
-  // Starts preparing batches from (epoch, step) on; any earlier work is discarded.
+  // Starts preparing batches from (epoch, step) on; any earlier work is discarded. Throws Error unless epoch >= 0 and
+  // step is in [0, steps_per_epoch()).
   void start(int64_t epoch, int64_t step);
-  // The next batch; epochs follow one another without end. Rethrows what a worker threw. The reference stays valid
-  // until the next call.
+  // The next batch; epochs follow one another without end. Rethrows what a worker threw, an image that is not
+  // image_size x image_size among it, in the place of the batch that failed and in every call from there on, until
+  // start() is called. The reference stays valid until the next call of next() or start().
   const Batch& next();
 
  private:
@@ -60,8 +48,9 @@ class TrainLoader {
   std::unique_ptr<Impl> impl_;
 };
 
-// Evaluation: images `indices` of a data set, in that order, resized to image_size only if they have another size, and
-// normalised; the last batch may be smaller. targets are left empty.
+// Evaluation: images `indices[begin ..]` of a data set, at most `count` of them, in that order and normalised; the last
+// batch may be smaller. targets are left empty. Throws Error when begin is not in [0, indices.size()), count < 1, or an
+// image is not image_size x image_size.
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
                           int64_t begin, int64_t count, int64_t image_size);
 

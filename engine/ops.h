@@ -81,9 +81,7 @@ struct AttentionShape {
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
 };
-struct AttentionTables {
-  Tensor *key_v, *key_h, *value_v, *value_h;
-};
+struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape);
 
 KERNEL(attention_forward, (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,

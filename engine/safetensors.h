@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "engine/atomic_file.h"
 
 namespace entangle {
 
@@ -33,7 +36,12 @@ class SafetensorsFile {
   std::vector<uint8_t> read_bytes(const std::string& name) const;
 
  private:
+  class Handle;  // keeps the file open: reads go to the file that was checked, whatever is renamed over it
+
+  const TensorEntry& entry(const std::string& name) const;
+
   std::string path_;
+  std::shared_ptr<const Handle> file_;
   uint64_t data_start_ = 0;
   std::map<std::string, TensorEntry> tensors_;
   std::map<std::string, std::string> metadata_;
@@ -47,13 +55,9 @@ struct TensorToWrite {
   const void* bytes;
 };
 
-// Writes to a temporary name in the same directory, fsyncs, renames over `path`, fsyncs the directory: the final name
-// holds the old file or the whole new one, whatever happens. Throws Error (full disk, no permission) and leaves no
-// temporary file behind.
+// Writes through AtomicFile (engine/atomic_file.h), with its guarantee and its errors; also throws Error on a repeated
+// name, an unknown dtype, an impossible shape, or text that is not UTF-8, before anything is written.
 void write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata);
-
-// The same guarantee for a small file of text.
-void write_file_atomically(const std::string& path, const std::string& content);
 
 }  // namespace entangle

@@ -107,6 +107,11 @@ class Tensor {
   int64_t stride_[kMaxRank] = {};
 };
 
+// The relative position tables of an attention layer (engine/ops.h); undefined tensors for none.
+struct AttentionTables {
+  Tensor key_v, key_h, value_v, value_h;
+};
+
 // Records the operations of the current thread from construction to destruction. Tapes nest like scopes.
 class Tape {
  public:

@@ -9,6 +9,13 @@
 
 namespace entangle {
 
+// The largest values an architecture or a supernet may name, far above any in use: files that ask for more are refused
+// before anything is sized by them, and every product of a cost stays below 2^63.
+struct LargestSize {
+  static constexpr int depth = 256, embed_dim = 16384, num_heads = 256;
+  static constexpr double mlp_ratio = 64;
+};
+
 // One subnet: how many blocks, how wide, and for each block its number of heads and its MLP's ratio. Published form.
 struct Architecture {
   int depth = 0;
@@ -21,8 +28,11 @@ struct Architecture {
   // {"depth":13,"embed_dim":192,"mlp_ratio":[3.5,...],"num_heads":[3,...]}: keys sorted, no spaces, integers without
   // a point. Equal architectures have equal text.
   std::string to_json() const;
-  // Throws Error that says what is wrong: not JSON, a missing or unknown key, lists not of length depth, not positive.
+  // Throws Error that says what is wrong: not JSON, a missing, unknown or repeated key, a value of the wrong type,
+  // lists not of length depth, sizes that are not positive or beyond LargestSize.
   static Architecture from_json(const std::string& text);
+  // Throws Error that names the value: lists not of length depth, sizes that are not positive or beyond LargestSize.
+  void validate() const;
   // 64-bit FNV-1a of to_json().
   uint64_t hash() const;
   // Same subnet at every depth and width of a list: `heads` and `ratio` in every block.
@@ -41,7 +51,7 @@ struct SearchSpace {
 
   // Throws Error naming the list that is empty, unsorted, repeated or not positive.
   void validate() const;
-  // Every gene uniform: depth, then for each of `depth` blocks a ratio, then heads, then one embed_dim.
+  // Every gene uniform, drawn in this order: depth, `depth` ratios, `depth` numbers of heads, one embed_dim.
   Architecture sample(Rng& rng) const;
   Architecture smallest() const;
   Architecture largest() const;

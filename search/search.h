@@ -19,6 +19,7 @@ struct SearchOptions {
   double mutate_shape = 0.4;  // s_prob: depth, embed_dim
   uint64_t seed = 0;
   int64_t min_params = 0, max_params = 0;  // inclusive; 0: no limit
+  // Throws Error naming the option, its value and what is allowed.
   void validate(const SearchSpace& space) const;
 };
 
@@ -30,24 +31,35 @@ struct Candidate {
 };
 
 struct SearchResult {
-  std::vector<Candidate> candidates;  // in order of evaluation
-  Candidate best;
-};
-
-// Smallest and largest parameter count of a space, exactly.
-struct Range {
-  int64_t min, max;
+  std::vector<Candidate> candidates;  // in order of evaluation; none twice
+  Candidate best;                     // the most accurate; the earliest of equals
 };
 
 using Fitness = std::function<double(const Architecture&)>;
+// Must not fall when a gene grows (a deeper or wider network has no fewer parameters).
 using ParameterCount = std::function<int64_t(const Architecture&)>;
-// Called after each evaluation, with what the search knows so far; returning false stops the search after this one.
+// Called after each evaluation; returning false stops the search after this one. Candidates taken from a log are not
+// reported, but count in `done`. planned = population * generations.
 using SearchProgress = std::function<bool(const Candidate& candidate, int64_t done, int64_t planned)>;
 
-// Runs the search. `log` names a file of JSON lines, one a candidate, appended and flushed as they are evaluated; when
-// it exists already the search continues from it: candidates are taken from it in order instead of being evaluated
-// again, so a killed search ends as if it had not been killed. A log of other options or another space is an Error.
-// Limits that no architecture of the space meets are an Error naming the true range.
+// Smallest and largest parameter count of a space: exact, since the count does not fall when a gene grows.
+struct Range {
+  int64_t min, max;
+};
+Range parameter_range(const SearchSpace& space, const ParameterCount& params);
+
+// Runs the search: `generations` times `population` candidates. The first generation is drawn at random; a later one
+// consists of mutations and crossovers of the best so far (evolution), refilled with random ones. A space with fewer
+// legal architectures than that ends the search early, with all that could be found.
+//
+// `log` names a file of JSON lines, a header and then one a candidate, appended and flushed as they are evaluated;
+// empty: none is kept. When it exists already the search continues from it: candidates are taken from it in order
+// instead of being evaluated again, so a killed search ends as if it had not been killed, with the same log to the
+// byte. A torn last line is cut off.
+//
+// Throws Error for: options out of range; limits that no architecture of the space meets, with the true range or what
+// was found nearest, before anything is evaluated; a log of other options or another space, naming the first
+// difference; a log that cannot be read or written; a fitness that is not finite, naming the architecture.
 SearchResult search(const SearchSpace& space, const SearchOptions& options, const Fitness& fitness,
                     const ParameterCount& params, const std::string& log, const SearchProgress& progress = nullptr);
 

@@ -1,0 +1,98 @@
+// Augmentation of one image on its way into a batch, and mixing within a batch.
+//
+// What is drawn and what is done with it are apart, so that each can be tested alone. Sizes are in pixels; an output
+// image is [channels, size, size] fp32, normalised.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "data/dataset.h"
+#include "engine/rng.h"
+
+namespace entangle {
+
+// What happens to an image on its way into a batch. All probabilities and sizes are checked by validate().
+struct Augmentation {
+  int64_t image_size = 28;
+  int64_t crop_padding = 0;         // zero padding on each side before a random crop back to image_size; 0: no crop
+  double flip = 0;                  // probability of a horizontal flip
+  double erase = 0;                 // probability of random erasing, pixel mode: N(0,1) per value after normalisation
+  double mixup_alpha = 0;           // Beta parameter; 0: off
+  double cutmix_alpha = 0;          // 0: off
+  double mix_probability = 1;       // probability that a batch is mixed at all
+  double switch_probability = 0.5;  // of CutMix, when both are on
+  double label_smoothing = 0;
+
+  void validate() const;  // throws Error naming the value out of range
+};
+
+// (v / 255 - mean) / std_dev of every uint8 value v, channel by channel.
+class Normalizer {
+ public:
+  // Throws Error when the lists are empty, differ in length, or a deviation is not positive.
+  Normalizer(const std::vector<float>& mean, const std::vector<float>& std_dev);
+  int64_t channels() const { return static_cast<int64_t>(table_.size()); }
+  const float* table(int64_t channel) const { return table_[channel].data(); }
+
+ private:
+  std::vector<std::array<float, 256>> table_;
+};
+
+// Which part of an image is taken: the pixel (top, left) of the image becomes the upper left one of the output, then
+// the output is mirrored. The image continues with zeros (black before normalisation) beyond its edges.
+struct Placement {
+  int64_t top = 0, left = 0;
+  bool flip = false;
+};
+
+// Rows top .. top + height - 1, columns left .. left + width - 1.
+struct Box {
+  int64_t top = 0, left = 0, height = 0, width = 0;
+  bool empty() const { return height == 0 || width == 0; }
+};
+
+// How a batch is mixed with its own reverse: inside `box` the partner's pixels replace the image's (CutMix); without a
+// box x <- lambda x + (1 - lambda) partner (mixup). lambda is the image's own share of its target in both.
+struct Mix {
+  double lambda = 1;
+  Box box;
+};
+
+// Throws Error, naming the sizes, unless the image is size x size with so many channels.
+void check_image(const Image& image, int64_t size, int64_t channels);
+
+// Writes the placed, normalised image. Throws as check_image.
+void place_image(const Image& image, const Placement& placement, const Normalizer& normalizer, int64_t size,
+                 float* out);
+
+Placement draw_placement(const Augmentation& augmentation, Rng& rng);
+
+// Random erasing (Zhong et al., AAAI 2020; arXiv 1708.04896): area uniform in 2 % to 1/3 of the image, height / width
+// log-uniform in 0.3 to 1/0.3, the first of ten draws that leaves a row and a column; empty when none does.
+Box draw_erased_box(int64_t size, Rng& rng);
+// Every value in the box becomes N(0, 1).
+void fill_with_noise(const Box& box, int64_t channels, int64_t size, Rng& rng, float* image);
+
+// All of it for one training image.
+void augment_image(const Image& image, const Augmentation& augmentation, const Normalizer& normalizer, Rng& rng,
+                   float* out);
+
+// Mixup (Zhang et al., ICLR 2018; arXiv 1710.09412) or CutMix (Yun et al., ICCV 2019; arXiv 1905.04899), in batch mode:
+// lambda ~ Beta(alpha, alpha). CutMix: sides int(size sqrt(1 - lambda)), the centre uniform over the pixels, clipped at
+// the edges; lambda becomes 1 - area / size^2.
+Mix draw_mix(const Augmentation& augmentation, Rng& rng);
+// The box of CutMix with its centre at pixel (row, column), and the lambda it leaves.
+Mix cutmix_box(double lambda, int64_t row, int64_t column, int64_t size);
+
+// images [count, channels, size, size], in place. Image i is mixed with image count - 1 - i, both as they were before;
+// the one in the middle of an odd count with itself, so it stays.
+void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, float* images);
+
+// targets [count, classes]: with smoothing s, off = s / classes and on = 1 - s + off;
+// row i = lambda target(labels[i]) + (1 - lambda) target(labels[count - 1 - i]).
+void write_targets(const std::vector<int64_t>& labels, int64_t classes, double smoothing, double lambda,
+                   float* targets);
+
+}  // namespace entangle

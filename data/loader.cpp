@@ -1,0 +1,242 @@
+#include "data/loader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "engine/check.h"
+
+namespace entangle {
+
+namespace {
+
+// Item `position` of a sequence has 2^32 numbers of its own, more than any image or batch draws.
+Rng numbers_of(uint64_t seed, Stream stream, int64_t epoch, int64_t position) {
+  Rng rng(seed, stream, static_cast<uint64_t>(epoch));
+  rng.next = static_cast<uint64_t>(position) << 32;
+  return rng;
+}
+
+void validate(const LoaderOptions& options) {
+  CHECK(options.batch_size >= 1, "batch_size must be at least 1, not ", options.batch_size);
+  CHECK(options.workers >= 1 && options.workers <= 1024, "workers must be in 1 .. 1024, not ", options.workers);
+  CHECK(options.prefetch >= 1 && options.prefetch <= 1024, "prefetch must be in 1 .. 1024 batches, not ",
+        options.prefetch);
+  options.augmentation.validate();
+}
+
+}  // namespace
+
+// Batches are numbered through all epochs: batch = epoch * steps_per_epoch + step. Batch b is prepared in slot
+// b mod (prefetch + 1) of a ring. Of the numbers
+//   released <= delivered <= claimed <= released + slots
+// those below `released` are given back by the consumer, the one from there to `delivered` is in its hands, those up to
+// `claimed` are ready or being prepared. A worker claims the next number only while its slot is given back.
+struct TrainLoader::Impl {
+  struct Slot {
+    Batch batch;
+    bool ready = false;
+    std::exception_ptr error;
+  };
+  // What a worker keeps from batch to batch.
+  struct Workspace {
+    Image image;
+    std::vector<int64_t> order;
+    int64_t epoch = -1;
+  };
+
+  const std::shared_ptr<const Dataset> dataset;
+  const std::vector<int64_t> indices;
+  const LoaderOptions options;
+  const Normalizer normalizer;
+  const int64_t steps;
+
+  std::mutex mutex;
+  std::condition_variable claimable, prepared;
+  std::vector<Slot> slots;
+  int64_t released = 0, delivered = 0, claimed = 0;
+  int busy = 0;
+  bool started = false, stopping = false;
+  std::atomic<bool> abandoned{false};  // set under the mutex; read without it between two images
+  std::vector<std::thread> workers;
+
+  Impl(const DataSource& source, std::vector<int64_t> given, const LoaderOptions& chosen);
+  ~Impl();
+  void launch();
+  void work();
+  void prepare(int64_t number, Workspace& own, Batch& batch) const;
+  void discard(std::unique_lock<std::mutex>& lock);
+  Slot& slot_of(int64_t number) { return slots[number % static_cast<int64_t>(slots.size())]; }
+};
+
+TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, const LoaderOptions& chosen)
+    : dataset(source.train),
+      indices(std::move(given)),
+      options(chosen),
+      normalizer(source.mean, source.std_dev),
+      steps(static_cast<int64_t>(indices.size()) / std::max<int64_t>(1, chosen.batch_size)) {
+  validate(options);
+  CHECK(dataset != nullptr, "the data source ", source.spec, " has no training images");
+  CHECK(normalizer.channels() == dataset->channels(), "the data set has ", dataset->channels(), " channels, but ",
+        normalizer.channels(), " means and deviations are given");
+  CHECK(steps >= 1, "a batch of ", options.batch_size, " needs as many training images, but there are ", indices.size(),
+        ": make batch_size smaller");
+  for (const int64_t index : indices) {
+    CHECK(index >= 0 && index < dataset->size(), "there is no training image ", index, ": the data set has ",
+          dataset->size());
+  }
+  // Before the ring is allocated: a wrong image_size is then an error at once, not a lack of memory.
+  const int64_t size = options.augmentation.image_size;
+  Image first;
+  dataset->get(indices[0], first);
+  check_image(first, size, normalizer.channels());
+  slots.resize(options.prefetch + 1);
+  for (Slot& slot : slots) {
+    slot.batch.count = options.batch_size;
+    slot.batch.images.resize(options.batch_size * normalizer.channels() * size * size);
+    slot.batch.targets.resize(options.batch_size * dataset->classes());
+    slot.batch.labels.resize(options.batch_size);
+  }
+}
+
+TrainLoader::Impl::~Impl() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    stopping = true;
+    abandoned = true;
+  }
+  claimable.notify_all();
+  for (std::thread& worker : workers) worker.join();
+}
+
+// Apart from the constructor: when one thread cannot be started, the destructor still ends the ones before it.
+void TrainLoader::Impl::launch() {
+  workers.reserve(options.workers);
+  for (int i = 0; i < options.workers; ++i) workers.emplace_back([this] { work(); });
+}
+
+void TrainLoader::Impl::work() {
+  Workspace own;
+  std::unique_lock<std::mutex> lock(mutex);
+  while (true) {
+    claimable.wait(lock, [this] {
+      const bool slot_free = claimed < released + static_cast<int64_t>(slots.size());
+      return stopping || (started && !abandoned && slot_free);
+    });
+    if (stopping) return;
+    const int64_t number = claimed++;
+    Slot& slot = slot_of(number);
+    slot.ready = false;
+    ++busy;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      prepare(number, own, slot.batch);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    slot.error = error;
+    slot.ready = true;
+    --busy;
+    prepared.notify_all();
+  }
+}
+
+void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) const {
+  const Augmentation& augmentation = options.augmentation;
+  const int64_t epoch = number / steps, step = number % steps;
+  const int64_t size = augmentation.image_size, stride = normalizer.channels() * size * size;
+  if (own.epoch != epoch) {
+    own.order = indices;
+    Rng rng(options.seed, Stream::data_order, static_cast<uint64_t>(epoch));
+    shuffle(rng, own.order.data(), static_cast<int64_t>(own.order.size()));
+    own.epoch = epoch;
+  }
+  for (int64_t i = 0; i < batch.count; ++i) {
+    if (abandoned.load(std::memory_order_relaxed)) return;
+    const int64_t position = step * batch.count + i, index = own.order[position];
+    dataset->get(index, own.image);
+    batch.labels[i] = dataset->label(index);
+    Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
+    augment_image(own.image, augmentation, normalizer, rng, batch.images.data() + i * stride);
+  }
+  Rng rng = numbers_of(options.seed, Stream::mixing, epoch, step);
+  const Mix mix = draw_mix(augmentation, rng);
+  mix_images(mix, batch.count, normalizer.channels(), size, batch.images.data());
+  write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mix.lambda, batch.targets.data());
+}
+
+// Waits until no worker touches a slot; whoever is at work stops at the next image.
+void TrainLoader::Impl::discard(std::unique_lock<std::mutex>& lock) {
+  abandoned = true;
+  prepared.wait(lock, [this] { return busy == 0; });
+  for (Slot& slot : slots) slot.ready = false;
+  abandoned = false;
+}
+
+TrainLoader::TrainLoader(const DataSource& source, std::vector<int64_t> indices, const LoaderOptions& options)
+    : impl_(std::make_unique<Impl>(source, std::move(indices), options)) {
+  impl_->launch();
+}
+
+TrainLoader::~TrainLoader() = default;
+
+int64_t TrainLoader::steps_per_epoch() const { return impl_->steps; }
+
+void TrainLoader::start(int64_t epoch, int64_t step) {
+  CHECK(epoch >= 0 && epoch < (int64_t{1} << 31), "training cannot start in epoch ", epoch);
+  CHECK(step >= 0 && step < impl_->steps, "epoch ", epoch, " cannot start at step ", step, ": it has ", impl_->steps);
+  std::unique_lock<std::mutex> lock(impl_->mutex);
+  impl_->discard(lock);
+  impl_->released = impl_->delivered = impl_->claimed = epoch * impl_->steps + step;
+  impl_->started = true;
+  lock.unlock();
+  impl_->claimable.notify_all();
+}
+
+const Batch& TrainLoader::next() {
+  std::unique_lock<std::mutex> lock(impl_->mutex);
+  CHECK(impl_->started, "TrainLoader::next() needs start() first");
+  impl_->released = impl_->delivered;
+  impl_->claimable.notify_all();
+  Impl::Slot& slot = impl_->slot_of(impl_->delivered);
+  // The slot may still be marked ready from the round before, until a worker claims it.
+  impl_->prepared.wait(lock, [&] { return impl_->claimed > impl_->delivered && slot.ready; });
+  if (slot.error) std::rethrow_exception(slot.error);
+  ++impl_->delivered;
+  return slot.batch;
+}
+
+Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
+                          int64_t begin, int64_t count, int64_t image_size) {
+  const int64_t available = static_cast<int64_t>(indices.size());
+  CHECK(begin >= 0 && begin < available && count >= 1, "cannot load ", count, " images from ", begin, " on: there are ",
+        available);
+  const Normalizer normalizer(source.mean, source.std_dev);
+  const auto fetch = [&](int64_t index, Image& image) {
+    CHECK(index >= 0 && index < dataset.size(), "there is no image ", index, ": the data set has ", dataset.size());
+    dataset.get(index, image);
+  };
+  Image image;
+  fetch(indices[begin], image);
+  check_image(image, image_size, normalizer.channels());
+  const int64_t stride = normalizer.channels() * image_size * image_size;
+  Batch batch;
+  batch.count = std::min(count, available - begin);
+  batch.images.resize(batch.count * stride);
+  batch.labels.resize(batch.count);
+  for (int64_t i = 0; i < batch.count; ++i) {
+    const int64_t index = indices[begin + i];
+    fetch(index, image);
+    place_image(image, Placement(), normalizer, image_size, batch.images.data() + i * stride);
+    batch.labels[i] = dataset.label(index);
+  }
+  return batch;
+}
+
+}  // namespace entangle

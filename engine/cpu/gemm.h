@@ -1,0 +1,147 @@
+// Matrix products for kernels: C (+)= A B, and nothing else.
+//
+// A is read where it lies, element (i, k) at a[i*a_row + k*a_col]; B is packed into panels of kPanel columns,
+// element (k, j) of a panel at packed[k*kPanel + j], zeros beyond the last column. One tile of C stays in registers:
+//
+//                  kPanel = kVectors * kLanes columns
+//                 +--------+--------+        for each k:  load the panel's row (kVectors loads),
+//   kRows rows    |  acc   |  acc   |                     broadcast kRows elements of A,
+//                 +--------+--------+                     kRows * kVectors fused multiply-adds
+//
+// A needs no packing because only broadcasts read it: a broadcast costs the same at any stride.
+#pragma once
+
+#include "engine/cpu/simd.h"
+#include "engine/parallel.h"
+
+namespace entangle {
+namespace cpu {
+namespace ENTANGLE_ISA {
+
+#if defined(ENTANGLE_ISA_avx512)
+enum { kRows = 8, kVectors = 3 };  // 24 accumulators of 32 registers
+#elif defined(ENTANGLE_ISA_avx2)
+enum { kRows = 6, kVectors = 2 };  // 12 of 16
+#else
+enum { kRows = 4, kVectors = 2 };  // 8 of 16 (or of NEON's 32)
+#endif
+enum { kPanel = kVectors * kLanes, kDepth = 256 };  // kDepth: a panel of that many rows stays in the L1 cache
+
+// Where the elements of a matrix lie: (i, j) at data[i*row + j*col].
+struct View {
+  const float* data;
+  int64_t row, col;
+};
+
+static inline int64_t packed_floats(int64_t depth, int64_t columns) {
+  return chunks_of(columns, kPanel) * kPanel * depth;
+}
+
+// Packs rows [0, depth) of columns [first, first + count), count <= kPanel, into one panel.
+static inline void pack_panel(const View& b, int64_t depth, int64_t first, int64_t count, float* panel) {
+  if (b.col == 1) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const float* from = b.data + k * b.row + first;
+      float* to = panel + k * kPanel;
+      for (int64_t j = 0; j < count; ++j) to[j] = from[j];
+      for (int64_t j = count; j < kPanel; ++j) to[j] = 0;
+    }
+    return;
+  }
+  for (int64_t j = 0; j < kPanel; ++j) {
+    const float* from = b.data + (first + j) * b.col;
+    for (int64_t k = 0; k < depth; ++k) panel[k * kPanel + j] = j < count ? from[k * b.row] : 0.0f;
+  }
+}
+
+// rows x kPanel tile of C, `depth` products deep. The sums begin at start[column] (kPanel values; null: at zero). The
+// last panel's tile has fewer than kPanel columns.
+template <int rows>
+static inline void tile(const float* a, int64_t a_row, int64_t a_col, const float* panel, int64_t depth, float* c,
+                        int64_t c_row, int64_t columns, const float* start, bool add) {
+  vec acc[rows][kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = start != nullptr ? load(start + v * kLanes) : vec{};
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    vec b[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) b[v] = load(panel + k * kPanel + v * kLanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const vec x = splat(a[i * a_row + k * a_col]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) acc[i][v] += x * b[v];
+    }
+  }
+  if (columns == kPanel) {
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        float* p = c + i * c_row + v * kLanes;
+        store(p, add ? acc[i][v] + load(p) : acc[i][v]);
+      }
+    }
+    return;
+  }
+  for (int i = 0; i < rows; ++i) {
+    float line[kPanel];
+    for (int v = 0; v < kVectors; ++v) store(line + v * kLanes, acc[i][v]);
+    float* p = c + i * c_row;
+    for (int64_t j = 0; j < columns; ++j) p[j] = add ? p[j] + line[j] : line[j];
+  }
+}
+
+// The same for the last rows of a matrix, fewer than kRows.
+template <int rows>
+static inline void last_tile(int64_t count, const float* a, int64_t a_row, int64_t a_col, const float* panel,
+                             int64_t depth, float* c, int64_t c_row, int64_t columns, const float* start, bool add) {
+  if constexpr (rows > 0) {
+    if (count == rows) return tile<rows>(a, a_row, a_col, panel, depth, c, c_row, columns, start, add);
+    last_tile<rows - 1>(count, a, a_row, a_col, panel, depth, c, c_row, columns, start, add);
+  }
+}
+
+// C[rows, columns] (+)= A B with one panel of B.
+static inline void multiply_panel(int64_t rows, const View& a, const float* panel, int64_t depth, float* c,
+                                  int64_t c_row, int64_t columns, const float* start, bool add) {
+  int64_t i = 0;
+  for (; i + kRows <= rows; i += kRows) {
+    tile<kRows>(a.data + i * a.row, a.row, a.col, panel, depth, c + i * c_row, c_row, columns, start, add);
+  }
+  last_tile<kRows - 1>(rows - i, a.data + i * a.row, a.row, a.col, panel, depth, c + i * c_row, c_row, columns, start,
+                       add);
+}
+
+// All panels of a packed B; start has a value for every column, padded to whole panels, or is null. Deep products are
+// cut so that the part of a panel in use stays in the L1 cache.
+static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth, const View& a, const float* packed,
+                                   float* c, int64_t c_row, const float* start, bool add) {
+  for (int64_t k = 0; k < depth; k += kDepth) {
+    const int64_t deep = min_of(kDepth, depth - k);
+    for (int64_t j = 0; j < columns; j += kPanel) {
+      const View part = {a.data + k * a.col, a.row, a.col};
+      multiply_panel(rows, part, packed + j * depth + k * kPanel, deep, c + j, c_row, min_of(kPanel, columns - j),
+                     start != nullptr && k == 0 ? start + j : nullptr, add || k > 0);
+    }
+  }
+}
+
+static inline void pack(const View& b, int64_t depth, int64_t columns, float* packed) {
+  for (int64_t j = 0; j < columns; j += kPanel)
+    pack_panel(b, depth, j, min_of(kPanel, columns - j), packed + j * depth);
+}
+
+// Serial C[rows, columns] (+)= A B for small matrices; `packed` has room for packed_floats(depth, columns).
+static inline void multiply(int64_t rows, int64_t columns, int64_t depth, const View& a, const View& b, float* packed,
+                            float* c, int64_t c_row, bool add) {
+  pack(b, depth, columns, packed);
+  multiply_packed(rows, columns, depth, a, packed, c, c_row, nullptr, add);
+}
+
+}  // namespace ENTANGLE_ISA
+}  // namespace cpu
+}  // namespace entangle

@@ -1,0 +1,103 @@
+// One vector type for every instruction-set path, and the elementary functions on it.
+//
+// The compiler's vector extension gives +, -, *, comparisons and ?: on `vec`; a*b + c contracts to a fused
+// multiply-add where the path has one. Everything is `static`, in the path's own namespace (see engine/kernel.h).
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/kernel.h"
+
+namespace entangle {
+namespace cpu {
+namespace ENTANGLE_ISA {
+
+#if defined(ENTANGLE_ISA_avx512)
+enum { kLanes = 16 };
+#elif defined(ENTANGLE_ISA_avx2)
+enum { kLanes = 8 };
+#else
+enum { kLanes = 4 };
+#endif
+
+typedef float vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t ivec __attribute__((vector_size(kLanes * 4)));
+typedef float vec_in_memory __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+static inline vec splat(float x) { return x - vec{}; }
+static inline vec load(const float* p) { return *reinterpret_cast<const vec_in_memory*>(p); }
+static inline void store(float* p, vec x) { *reinterpret_cast<vec_in_memory*>(p) = x; }
+
+// The first n < kLanes floats; the other lanes are `fill`.
+static inline vec load_first(const float* p, int64_t n, float fill = 0) {
+  vec x = splat(fill);
+  memcpy(&x, p, static_cast<size_t>(n) * sizeof(float));
+  return x;
+}
+static inline void store_first(float* p, vec x, int64_t n) { memcpy(p, &x, static_cast<size_t>(n) * sizeof(float)); }
+
+static inline vec larger(vec a, vec b) { return a > b ? a : b; }
+static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+static inline vec absolute(vec x) { return reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & 0x7fffffff); }
+
+// Sum and maximum of the lanes, in a fixed order.
+static inline float sum_of(vec x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
+static inline float largest_of(vec x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  }
+  return lane[0];
+}
+
+// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2; exp(r) by a minimax polynomial of degree 6 (4e-9).
+// ln 2 is split in two so that r is exact to fp32. Arguments are clamped to [-87.3, 88.3]; relative error < 2e-7.
+static inline vec exponential(vec x) {
+  x = larger(smaller(x, splat(88.3f)), splat(-87.3f));
+  const vec magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
+  const vec shifted = x * 1.44269504f + magic;
+  const vec n = shifted - magic;
+  const vec r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  vec p = splat(0.00137512793f);
+  p = p * r + 0.00836895220f;
+  p = p * r + 0.0416695401f;
+  p = p * r + 0.166665182f;
+  p = p * r + 0.499999881f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const ivec exponent = (reinterpret_cast<ivec>(shifted) - reinterpret_cast<ivec>(magic) + 127) << 23;
+  return p * reinterpret_cast<vec>(exponent);
+}
+
+// Applies f(first, count) to [0, n) in vectors: count is kLanes, and smaller once at the end.
+template <class F>
+static inline void for_vectors(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, static_cast<int64_t>(kLanes));
+  if (i < n) f(i, n - i);
+}
+// load and store of a vector that may be the short one at the end.
+static inline vec load_some(const float* p, int64_t n, float fill = 0) {
+  return n == kLanes ? load(p) : load_first(p, n, fill);
+}
+static inline void store_some(float* p, vec x, int64_t n) { n == kLanes ? store(p, x) : store_first(p, x, n); }
+
+// Puts a gradient: adds to p or stores.
+static inline void put(float* p, vec x, int64_t n, bool add) { store_some(p, add ? x + load_some(p, n) : x, n); }
+
+}  // namespace ENTANGLE_ISA
+}  // namespace cpu
+}  // namespace entangle

@@ -1,0 +1,57 @@
+#include "engine/ops.h"
+
+#include "engine/check.h"
+#include "engine/tensor.h"
+
+namespace entangle {
+
+namespace {
+
+void check(const AttentionShape& s, const Tensor& qkv, const AttentionTables& tables) {
+  CHECK(s.batch >= 0 && s.heads > 0 && s.head_dim > 0 && s.side > 0 && s.max_relative_position >= 0,
+        "attention: heads ", s.heads, ", head_dim ", s.head_dim, ", side ", s.side, " must be positive");
+  CHECK(s.tokens == 1 + s.side * s.side, "attention: ", s.tokens, " tokens are not one class token and a grid of side ",
+        s.side);
+  CHECK(s.dropout >= 0 && s.dropout < 1, "attention: dropout must be in [0, 1), not ", s.dropout);
+  CHECK(qkv.defined() && qkv.contiguous() && qkv.shape() == Shape({s.batch, s.tokens, 3 * s.heads * s.head_dim}),
+        "attention: qkv ", qkv.shape().str(), " must be contiguous [", s.batch, ", ", s.tokens, ", ",
+        3 * s.heads * s.head_dim, "]");
+  if (s.max_relative_position == 0) return;
+  const Shape table = {2 * s.max_relative_position + 2, s.head_dim};
+  for (const Tensor* t : {&tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h}) {
+    CHECK(t->defined() && t->contiguous() && t->shape() == table, "attention: a relative position table is ",
+          t->shape().str(), ", not contiguous ", table.str());
+  }
+}
+
+float* values(const Tensor& table) { return table.defined() ? table.data() : nullptr; }
+float* gradient(const Tensor& table) { return table.defined() ? table.grad() : nullptr; }
+
+// Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D].
+int64_t forward_macs(const AttentionShape& s) {
+  const int64_t table_rows = s.max_relative_position > 0 ? 2 * s.max_relative_position + 2 : 0;
+  return s.batch * s.heads * s.tokens * s.head_dim * (2 * s.tokens + 4 * table_rows);
+}
+
+}  // namespace
+
+Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s) {
+  check(s, qkv, tables);
+  Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
+  Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
+  const Tensor p = tape != nullptr ? Tensor::empty({s.batch, s.heads, s.tokens, s.tokens}, qkv.device()) : Tensor();
+  kernels::attention_forward.on(qkv.device())(s, qkv.data(), values(tables.key_v), values(tables.key_h),
+                                              values(tables.value_v), values(tables.value_h), y.data(), values(p));
+  count_macs(forward_macs(s));
+  if (tape != nullptr) {
+    tape->record("attention", y, [s, qkv, t = tables, p, y] {
+      const GradTarget dqkv = qkv.grad_target();
+      kernels::attention_backward.on(qkv.device())(
+          s, qkv.data(), values(t.key_v), values(t.key_h), values(t.value_v), values(t.value_h), p.data(), y.grad(),
+          dqkv.data, dqkv.add, gradient(t.key_v), gradient(t.key_h), gradient(t.value_v), gradient(t.value_h));
+    });
+  }
+  return y;
+}
+
+}  // namespace entangle

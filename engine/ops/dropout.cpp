@@ -1,0 +1,22 @@
+#include "engine/ops.h"
+
+#include "engine/check.h"
+#include "engine/tensor.h"
+
+namespace entangle {
+
+Tensor dropout(const Tensor& x, float rate, RngKey key) {
+  CHECK(x.defined() && x.contiguous(), "dropout: x must be contiguous");
+  CHECK(rate >= 0 && rate < 1, "dropout: the rate must be in [0, 1), not ", rate);
+  Tensor y = Tensor::empty(x.shape(), x.device());
+  kernels::dropout_forward.on(x.device())(x.count(), rate, key, x.data(), y.data());
+  if (Tape* tape = recording({&x})) {
+    tape->record("dropout", y, [rate, key, x, y] {
+      const GradTarget dx = x.grad_target();
+      kernels::dropout_backward.on(x.device())(x.count(), rate, key, y.grad(), dx.data, dx.add);
+    });
+  }
+  return y;
+}
+
+}  // namespace entangle

@@ -1,0 +1,276 @@
+#include "engine/tensor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/check.h"
+#include "engine/memory.h"
+
+namespace entangle {
+
+// -------------------------------------------------------------------------------------------------------------- Shape
+
+Shape::Shape(std::initializer_list<int64_t> dims) {
+  CHECK(dims.size() <= kMaxRank, "a tensor has at most ", kMaxRank, " dimensions, not ", dims.size());
+  for (const int64_t size : dims) {
+    CHECK(size >= 0, "a tensor's size cannot be negative: ", size);
+    dim[rank++] = size;
+  }
+}
+
+int64_t Shape::count() const {
+  int64_t product = 1;
+  for (int d = 0; d < rank; ++d) product *= dim[d];
+  return product;
+}
+
+bool Shape::operator==(const Shape& other) const {
+  return rank == other.rank && std::equal(dim, dim + rank, other.dim);
+}
+
+std::string Shape::str() const {
+  std::string text = "[";
+  for (int d = 0; d < rank; ++d) text += (d > 0 ? ", " : "") + std::to_string(dim[d]);
+  return text + "]";
+}
+
+// ------------------------------------------------------------------------------------------------------------ Storage
+
+Storage::~Storage() {
+  if (owns_values) deallocate(values);
+  if (owns_gradients) deallocate(gradients);
+}
+
+namespace {
+
+float* allocate_floats(int64_t count) {
+  return static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float)));
+}
+
+void set_row_major(const Shape& shape, int64_t* stride) {
+  int64_t step = 1;
+  for (int d = shape.rank - 1; d >= 0; --d) {
+    stride[d] = step;
+    step *= shape.dim[d];
+  }
+}
+
+// Appends the elements of a strided array in row-major order.
+void gather(const float* at, const Shape& shape, const int64_t* stride, int d, std::vector<float>& out) {
+  if (d == shape.rank) {
+    out.push_back(*at);
+    return;
+  }
+  for (int64_t i = 0; i < shape.dim[d]; ++i) gather(at + i * stride[d], shape, stride, d + 1, out);
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------------------- Tensor
+
+Tensor Tensor::empty(const Shape& shape, DeviceKind device) {
+  CHECK(device == DeviceKind::cpu, "this build has no CUDA device");
+  Tensor tensor;
+  tensor.shape_ = shape;
+  set_row_major(shape, tensor.stride_);
+  tensor.storage_ = std::make_shared<Storage>();
+  tensor.storage_->count = shape.count();
+  tensor.storage_->device = device;
+  tensor.storage_->values = allocate_floats(shape.count());
+  tensor.storage_->owns_values = true;
+  return tensor;
+}
+
+Tensor Tensor::zeros(const Shape& shape, DeviceKind device) {
+  Tensor tensor = empty(shape, device);
+  std::fill_n(tensor.data(), shape.count(), 0.0f);
+  return tensor;
+}
+
+Tensor Tensor::from(const Shape& shape, const std::vector<float>& values) {
+  CHECK(shape.count() == static_cast<int64_t>(values.size()), "a tensor of shape ", shape.str(), " has ", shape.count(),
+        " elements, not ", values.size());
+  Tensor tensor = empty(shape);
+  std::copy(values.begin(), values.end(), tensor.data());
+  return tensor;
+}
+
+Tensor Tensor::over(const Shape& shape, float* values, float* gradients, DeviceKind device) {
+  Tensor tensor;
+  tensor.shape_ = shape;
+  set_row_major(shape, tensor.stride_);
+  tensor.storage_ = std::make_shared<Storage>();
+  tensor.storage_->count = shape.count();
+  tensor.storage_->device = device;
+  tensor.storage_->values = values;
+  tensor.storage_->gradients = gradients;
+  return tensor;
+}
+
+bool Tensor::contiguous() const {
+  int64_t step = 1;
+  for (int d = rank() - 1; d >= 0; --d) {
+    if (shape_.dim[d] != 1 && stride_[d] != step) return false;
+    step *= shape_.dim[d];
+  }
+  return true;
+}
+
+float Tensor::item() const {
+  CHECK(defined() && count() == 1, "item(): the tensor has ", count(), " elements, not 1");
+  return *data();
+}
+
+std::vector<float> Tensor::to_vector() const {
+  std::vector<float> out;
+  out.reserve(static_cast<size_t>(count()));
+  gather(data(), shape_, stride_, 0, out);
+  return out;
+}
+
+std::vector<float> Tensor::grad_to_vector() const {
+  std::vector<float> out;
+  out.reserve(static_cast<size_t>(count()));
+  gather(grad(), shape_, stride_, 0, out);
+  return out;
+}
+
+Tensor Tensor::slice(int d, int64_t begin, int64_t length) const {
+  CHECK(d >= 0 && d < rank(), "slice: dimension ", d, " of a tensor of shape ", shape_.str());
+  CHECK(begin >= 0 && length >= 0 && length <= size(d) - begin, "slice: [", begin, ", ", begin + length,
+        ") leaves dimension ", d, " of shape ", shape_.str());
+  Tensor out = *this;
+  out.offset_ += begin * stride_[d];
+  out.shape_.dim[d] = length;
+  return out;
+}
+
+Tensor Tensor::view(const Shape& shape) const {
+  CHECK(contiguous(), "view: a tensor of shape ", shape_.str(), " with gaps cannot become ", shape.str());
+  CHECK(shape.count() == count(), "view: ", shape_.str(), " and ", shape.str(), " have different numbers of elements");
+  Tensor out = *this;
+  out.shape_ = shape;
+  set_row_major(shape, out.stride_);
+  return out;
+}
+
+Tensor Tensor::view(const Shape& shape, std::initializer_list<int64_t> strides, int64_t offset) const {
+  CHECK(static_cast<int>(strides.size()) == shape.rank, "view: ", strides.size(), " strides for shape ", shape.str());
+  Tensor out = *this;
+  out.shape_ = shape;
+  out.offset_ += offset;
+  int64_t last = out.offset_;
+  int d = 0;
+  for (const int64_t stride : strides) {
+    CHECK(stride >= 0, "view: negative stride ", stride);
+    out.stride_[d] = stride;
+    last += stride * std::max<int64_t>(shape.dim[d] - 1, 0);
+    ++d;
+  }
+  CHECK(out.offset_ >= 0 && (shape.count() == 0 || last < storage_->count), "view: shape ", shape.str(), " at offset ",
+        offset, " leaves a storage of ", storage_->count, " elements");
+  return out;
+}
+
+Tensor& Tensor::set_requires_grad(bool on) {
+  CHECK(defined(), "set_requires_grad: an undefined tensor");
+  storage_->requires_grad = on;
+  return *this;
+}
+
+float* Tensor::grad() const {
+  CHECK(defined(), "grad: an undefined tensor");
+  if (storage_->gradients == nullptr) {
+    storage_->gradients = allocate_floats(storage_->count);
+    storage_->owns_gradients = true;
+    std::fill_n(storage_->gradients, storage_->count, 0.0f);
+  }
+  return storage_->gradients + offset_;
+}
+
+GradTarget Tensor::grad_target() const {
+  CHECK(defined(), "grad_target: an undefined tensor");
+  const bool whole = offset_ == 0 && count() == storage_->count && contiguous();
+  if (storage_->gradients != nullptr || !whole) return {grad(), true};
+  storage_->gradients = allocate_floats(storage_->count);
+  storage_->owns_gradients = true;
+  return {storage_->gradients, false};
+}
+
+void Tensor::adopt_grad(const Tensor& from) const {
+  CHECK(defined() && from.has_grad() && from.count() == count(), "adopt_grad: a gradient of shape ", from.shape().str(),
+        " for a tensor of shape ", shape_.str());
+  const bool whole = offset_ == 0 && count() == storage_->count && from.offset_ == 0 &&
+                     from.count() == from.storage_->count && from.storage_->owns_gradients;
+  if (storage_->gradients == nullptr && whole) {
+    std::swap(storage_->gradients, from.storage_->gradients);
+    std::swap(storage_->owns_gradients, from.storage_->owns_gradients);
+    return;
+  }
+  CHECK(contiguous() && from.contiguous(), "adopt_grad: tensors with gaps");
+  float* target = grad();
+  const float* source = from.grad();
+  for (int64_t i = 0; i < count(); ++i) target[i] += source[i];
+}
+
+// --------------------------------------------------------------------------------------------------------------- Tape
+
+namespace {
+
+thread_local Tape* current_tape = nullptr;
+thread_local int64_t macs = 0;
+
+constexpr size_t kBlockBytes = 64 << 10;
+
+}  // namespace
+
+Tape::Tape() : previous_(current_tape) { current_tape = this; }
+
+Tape::~Tape() {
+  while (!entries_.empty()) release_last();
+  for (char* block : blocks_) deallocate(block);
+  current_tape = previous_;
+}
+
+Tape* Tape::current() { return current_tape; }
+
+void* Tape::append(const char* op, const Tensor& output, size_t bytes, void (*run)(void*), void (*destroy)(void*)) {
+  bytes = (bytes + 63) / 64 * 64;
+  CHECK(bytes <= kBlockBytes, op, ": captures ", bytes, " bytes, more than a tape's block");
+  if (blocks_.empty() || block_used_ + bytes > kBlockBytes) {
+    blocks_.push_back(static_cast<char*>(allocate(kBlockBytes)));
+    block_used_ = 0;
+  }
+  void* place = blocks_.back() + block_used_;
+  block_used_ += bytes;
+  entries_.push_back({op, output, place, run, destroy});
+  return place;
+}
+
+void Tape::release_last() {
+  entries_.back().destroy(entries_.back().closure);
+  entries_.pop_back();
+}
+
+void Tape::backward(const Tensor& loss) {
+  CHECK(loss.defined() && loss.count() == 1, "backward: starts from a tensor with one element");
+  CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
+  *loss.grad() += 1.0f;
+  while (!entries_.empty()) {
+    // An output without a gradient did not influence the loss.
+    if (entries_.back().output.has_grad()) entries_.back().run(entries_.back().closure);
+    release_last();
+  }
+}
+
+Tape* recording(std::initializer_list<const Tensor*> inputs) {
+  if (current_tape == nullptr) return nullptr;
+  const bool needed = std::any_of(inputs.begin(), inputs.end(), [](const Tensor* t) { return t->requires_grad(); });
+  return needed ? current_tape : nullptr;
+}
+
+void count_macs(int64_t n) { macs += n; }
+int64_t counted_macs() { return macs; }
+void reset_counted_macs() { macs = 0; }
+
+}  // namespace entangle

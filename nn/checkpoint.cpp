@@ -1,0 +1,129 @@
+#include "nn/checkpoint.h"
+
+#include <list>
+#include <utility>
+#include <vector>
+
+#include "engine/check.h"
+#include "engine/safetensors.h"
+#include "engine/safetensors_header.h"
+
+namespace entangle {
+
+namespace {
+
+const char* const kFormatVersion = "1";
+const std::string kOptimizerPrefix = "optimizer.";
+
+// One array of the arena and how its tensors are called in files.
+struct Part {
+  std::string prefix;
+  float* array;
+};
+
+std::vector<Part> parts_of(const ParameterArena& parameters, bool optimizer) {
+  std::vector<Part> parts = {{"", parameters.values()}};
+  if (optimizer) {
+    parts.push_back({kOptimizerPrefix + "first_moment/", parameters.first_moments()});
+    parts.push_back({kOptimizerPrefix + "second_moment/", parameters.second_moments()});
+  }
+  return parts;
+}
+
+std::vector<int64_t> sizes_of(const Shape& shape) { return {shape.dim, shape.dim + shape.rank}; }
+
+std::string text_of(const std::vector<int64_t>& sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+const char* name_of(QkvBias bias) { return bias == QkvBias::aligned ? "aligned" : "contiguous"; }
+
+std::string value_or(const std::map<std::string, std::string>& metadata, const std::string& key,
+                     const std::string& otherwise) {
+  const auto found = metadata.find(key);
+  return found == metadata.end() ? otherwise : found->second;
+}
+
+void check_metadata(const SafetensorsFile& file, QkvBias expected) {
+  const std::string version = value_or(file.metadata(), "format_version", kFormatVersion);
+  CHECK(version == kFormatVersion, file.path(), ": has the format version ", in_quotes(version),
+        ", this program reads ", kFormatVersion, "; use the program that wrote it");
+  const auto stated = file.metadata().find("qkv_bias");
+  const std::string bias = value_or(file.metadata(), "qkv_bias", name_of(QkvBias::contiguous));
+  CHECK(bias == name_of(expected), file.path(), ": its qkv_bias is ", in_quotes(bias),
+        stated == file.metadata().end() ? " (as published: the file does not say)" : "", ", the supernet's is ",
+        in_quotes(name_of(expected)), "; set qkv_bias in the configuration to that of the file");
+}
+
+void check_tensor(const SafetensorsFile& file, const std::string& name, const Shape& shape) {
+  const auto found = file.tensors().find(name);
+  CHECK(found != file.tensors().end(), file.path(), ": tensor ", in_quotes(name),
+        " is missing; the file belongs to another configuration or holds no optimiser state");
+  const TensorEntry& entry = found->second;
+  CHECK(entry.shape == sizes_of(shape), file.path(), ": tensor ", in_quotes(name), " has the shape ",
+        text_of(entry.shape), " where the supernet has ", shape.str(),
+        "; use the configuration that the file was trained with");
+  const bool readable = entry.dtype == "F32" || entry.dtype == "F16" || entry.dtype == "BF16" || entry.dtype == "F64";
+  CHECK(readable, file.path(), ": tensor ", in_quotes(name), " holds ", entry.dtype,
+        " where F32, F16, BF16 or F64 is needed");
+}
+
+void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters, const std::vector<Part>& parts) {
+  for (const Part& part : parts) {
+    for (const Parameter& parameter : parameters.all()) {
+      check_tensor(file, part.prefix + parameter.name, parameter.file_shape);
+    }
+  }
+  for (const auto& [name, entry] : file.tensors()) {
+    const bool known = name.compare(0, kOptimizerPrefix.size(), kOptimizerPrefix) == 0 || parameters.find(name);
+    CHECK(known, file.path(), ": tensor ", in_quotes(name), " ", text_of(entry.shape),
+          " is unknown to the supernet; use the configuration that the file was trained with");
+  }
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content) {
+  std::list<std::vector<float>> reordered;
+  std::vector<TensorToWrite> tensors;
+  for (const Part& part : parts_of(supernet.parameters(), content.optimizer)) {
+    for (const Parameter& parameter : supernet.parameters().all()) {
+      const float* values = part.array + parameter.offset;
+      if (parameter.interleave > 1) {
+        reordered.push_back(to_file_order(parameter, part.array));
+        values = reordered.back().data();
+      }
+      tensors.push_back({part.prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
+    }
+  }
+  std::map<std::string, std::string> metadata = content.metadata;
+  metadata["format_version"] = kFormatVersion;
+  metadata["qkv_bias"] = name_of(supernet.config().qkv_bias);
+  write_safetensors(path, tensors, metadata);
+}
+
+// Everything is read before anything is changed: a file that cannot be read to its end leaves the supernet as it was.
+std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer) {
+  const SafetensorsFile file(path);
+  const ParameterArena& parameters = supernet.parameters();
+  const std::vector<Part> parts = parts_of(parameters, optimizer);
+  check_metadata(file, supernet.config().qkv_bias);
+  check_tensors(file, parameters, parts);
+  std::vector<std::vector<float>> values;
+  for (const Part& part : parts) {
+    for (const Parameter& parameter : parameters.all()) values.push_back(file.read_f32(part.prefix + parameter.name));
+  }
+  auto next = values.begin();
+  for (const Part& part : parts) {
+    for (const Parameter& parameter : parameters.all()) from_file_order(parameter, (next++)->data(), part.array);
+  }
+  return file.metadata();
+}
+
+std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path) {
+  return SafetensorsFile(path).metadata();
+}
+
+}  // namespace entangle

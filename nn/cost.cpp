@@ -1,0 +1,124 @@
+#include "nn/cost.h"
+
+#include "engine/check.h"
+
+namespace entangle {
+namespace {
+
+// One architecture's sizes, in the letters of supernet.h and ops.h.
+struct Sizes {
+  int64_t patches, tokens, patch_values;  // n, N = n + 1, in_channels * patch_size^2
+  int64_t width, classes, head_dim;       // C, K, D
+  int64_t table_rows;                     // R = 2m + 2, or 0 without relative position
+};
+
+struct BlockSizes {
+  int64_t heads, attention, hidden;  // H, w = H D, width of the MLP
+};
+
+Sizes sizes_of(const SupernetConfig& c, const Architecture& a) {
+  const int64_t patches = c.side() * c.side();
+  return {patches,
+          patches + 1,
+          c.in_channels * c.patch_size * c.patch_size,
+          a.embed_dim,
+          c.num_classes,
+          c.head_dim,
+          c.relative_position ? 2 * c.max_relative_position + 2 : 0};
+}
+
+BlockSizes block_of(const SupernetConfig& c, const Architecture& a, size_t i) {
+  return {a.num_heads[i], a.num_heads[i] * c.head_dim, hidden_width(a.embed_dim, a.mlp_ratio[i])};
+}
+
+int64_t linear_params(int64_t in, int64_t out) { return in * out + out; }
+
+int64_t params_of(const SupernetConfig& c, const Architecture& a) {
+  const Sizes s = sizes_of(c, a);
+  int64_t sum = linear_params(s.patch_values, s.width) + s.width;  // patch projection, class token
+  if (c.absolute_position) sum += s.tokens * s.width;
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const BlockSizes b = block_of(c, a, i);
+    sum += 4 * s.width;  // two norms
+    sum += linear_params(s.width, 3 * b.attention) + linear_params(b.attention, s.width);
+    sum += 4 * s.table_rows * s.head_dim;  // keys and values, vertical and horizontal
+    sum += linear_params(s.width, b.hidden) + linear_params(b.hidden, s.width);
+  }
+  return sum + 2 * s.width + linear_params(s.width, s.classes);
+}
+
+int64_t macs_of(const SupernetConfig& c, const Architecture& a) {
+  const Sizes s = sizes_of(c, a);
+  int64_t sum = s.patches * s.patch_values * s.width;
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const BlockSizes b = block_of(c, a, i);
+    sum += s.tokens * s.width * 3 * b.attention;       // qkv
+    sum += 2 * s.tokens * s.tokens * b.attention;      // q k^T and p v: N N D each, per head
+    sum += 4 * s.tokens * s.table_rows * b.attention;  // q . table and bucket sums . table: N R D, two of each
+    sum += s.tokens * b.attention * s.width;           // proj
+    sum += 2 * s.tokens * s.width * b.hidden;          // fc1, fc2
+  }
+  return sum + s.width * s.classes;  // the head sees the pooled token only
+}
+
+// The published get_complexity. T = n + 2 is its sequence length, one more than there are tokens.
+double reference_complexity_of(const SupernetConfig& c, const Architecture& a) {
+  const Sizes s = sizes_of(c, a);
+  const double n = static_cast<double>(s.patches), e = static_cast<double>(s.width), t = n + 2;
+  const double m = static_cast<double>(c.max_relative_position);
+  double sum = e + n * e * static_cast<double>(s.patch_values);
+  if (c.absolute_position) sum += e * (n + 1) / 2;
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const BlockSizes b = block_of(c, a, i);
+    const double w = static_cast<double>(b.attention), f = static_cast<double>(b.hidden);
+    sum += t * e + t * 3 * w * e + 2 * t * t * w + t * w * e;
+    if (c.relative_position) sum += 2 * m * t * t + t * t / 2 + t * w / 2;
+    sum += t * e + 2 * t * e * f;
+  }
+  return sum + (n + 1) * static_cast<double>(s.classes) * e;
+}
+
+// Floats that one image leaves on the tape. The tape keeps every output of an operation until its backward has run
+// (its gradient will be stored next to it), and operations keep what their gradient reads besides: so each output is
+// counted once, where it is made, and then what is kept beside outputs. Views and dropout masks (drawn again) are free.
+int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& a) {
+  const Sizes s = sizes_of(c, a);
+  const int64_t stream = s.tokens * s.width;      // one tensor [N, C]
+  const int64_t norm = stream + 2 * s.tokens;     // output, and mean and rstd of each token
+  const int64_t dropped = c.dropout > 0 ? 1 : 0;  // dropout makes one more output wherever it acts
+  int64_t sum = s.patches * s.patch_values;       // patchify: the input of the patch projection
+  sum += s.patches * s.width;                     // patch projection
+  sum += stream;                                  // tokens
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const BlockSizes b = block_of(c, a, i);
+    sum += norm;                             // layer_norm
+    sum += 3 * s.tokens * b.attention;       // qkv
+    sum += b.heads * s.tokens * s.tokens;    // attention: p [H, N, N]
+    sum += s.tokens * b.attention;           // attention: y
+    sum += (1 + dropped) * stream;           // proj, its dropout
+    sum += stream;                           // residual
+    sum += norm;                             // layer_norm
+    sum += s.tokens * b.hidden;              // fc1
+    sum += s.tokens * b.hidden;              // gelu
+    sum += (1 + dropped) * stream;           // fc2, its dropout
+    sum += stream;                           // residual
+    if (c.drop_path > 0 && i > 0) sum += 2;  // the factors of both residuals; block 0 has rate 0
+  }
+  sum += norm;                 // final layer_norm
+  sum += s.width;              // pool
+  sum += s.classes;            // head: the logits
+  return sum + 2 * s.classes;  // cross_entropy: p and the targets
+}
+
+}  // namespace
+
+Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch) {
+  supernet.validate();
+  supernet.check_fits(architecture);
+  CHECK(batch >= 1 && batch <= 65536, "batch size is ", batch, ", but must lie in 1 .. 65536");
+  const int64_t floats = batch * activation_floats_of_image(supernet, architecture) + 1;  // + the loss
+  return {params_of(supernet, architecture), macs_of(supernet, architecture),
+          reference_complexity_of(supernet, architecture), floats * static_cast<int64_t>(sizeof(float))};
+}
+
+}  // namespace entangle

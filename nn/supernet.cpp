@@ -1,0 +1,233 @@
+#include "nn/supernet.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/check.h"
+#include "engine/ops.h"
+
+namespace entangle {
+namespace {
+
+constexpr float kLayerNormEps = 1e-5f;
+
+// Standard normal, redrawn until |std * value| <= 2: the cut is absolute, as published.
+double truncated_normal(Rng& rng, double std_dev) {
+  for (;;) {
+    const double value = std_dev * normal(rng);
+    if (std::abs(value) <= 2) return value;
+  }
+}
+
+}  // namespace
+
+Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind device) : config_(config) {
+  config.validate();
+  declare_parameters();
+  parameters_.allocate(device);
+  initialise(seed);
+}
+
+// Names, shapes and order are those of the published checkpoints; see from_file_order for the interleaved QKV rows.
+void Supernet::declare_parameters() {
+  const int64_t e = config_.embed_dim, width = config_.num_heads * config_.head_dim,
+                hidden = hidden_width(e, config_.mlp_ratio);
+  const int64_t p = config_.patch_size, fan_in = config_.in_channels * p * p,
+                table_rows = 2 * config_.max_relative_position + 2;
+  const auto declare = [&](const std::string& name, const Shape& shape, const Shape& file_shape, bool decay,
+                           int interleave = 1) {
+    Parameter parameter;
+    parameter.name = name;
+    parameter.shape = shape;
+    parameter.file_shape = file_shape;
+    parameter.decay = decay;
+    parameter.interleave = interleave;
+    return parameters_.declare(std::move(parameter));
+  };
+  const auto vector = [&](const std::string& name, int64_t n) { return declare(name, {n}, {n}, false); };
+  const auto matrix = [&](const std::string& name, int64_t out, int64_t in) {
+    return declare(name, {out, in}, {out, in}, true);
+  };
+
+  class_token_ = declare("cls_token", {e}, {1, 1, e}, false);
+  if (config_.absolute_position)
+    position_ = declare("pos_embed", {config_.tokens(), e}, {1, config_.tokens(), e}, false);
+  patch_w_ = declare("patch_embed_super.proj.weight", {e, fan_in}, {e, config_.in_channels, p, p}, true);
+  patch_b_ = vector("patch_embed_super.proj.bias", e);
+  for (int64_t i = 0; i < config_.depth; ++i) {
+    const std::string block = "blocks." + std::to_string(i) + ".", attn = block + "attn.";
+    Block b = {};
+    b.qkv_w = declare(attn + "qkv.weight", {3, width, e}, {3 * width, e}, true, 3);
+    b.qkv_b = config_.qkv_bias == QkvBias::aligned ? declare(attn + "qkv.bias", {3, width}, {3 * width}, false, 3)
+                                                   : vector(attn + "qkv.bias", 3 * width);
+    b.key_v = b.key_h = b.value_v = b.value_h = -1;
+    if (config_.relative_position) {
+      b.key_v = matrix(attn + "rel_pos_embed_k.embeddings_table_v", table_rows, config_.head_dim);
+      b.key_h = matrix(attn + "rel_pos_embed_k.embeddings_table_h", table_rows, config_.head_dim);
+      b.value_v = matrix(attn + "rel_pos_embed_v.embeddings_table_v", table_rows, config_.head_dim);
+      b.value_h = matrix(attn + "rel_pos_embed_v.embeddings_table_h", table_rows, config_.head_dim);
+    }
+    b.proj_w = matrix(attn + "proj.weight", e, width);
+    b.proj_b = vector(attn + "proj.bias", e);
+    b.attention_norm_w = vector(block + "attn_layer_norm.weight", e);
+    b.attention_norm_b = vector(block + "attn_layer_norm.bias", e);
+    b.mlp_norm_w = vector(block + "ffn_layer_norm.weight", e);
+    b.mlp_norm_b = vector(block + "ffn_layer_norm.bias", e);
+    b.fc1_w = matrix(block + "fc1.weight", hidden, e);
+    b.fc1_b = vector(block + "fc1.bias", hidden);
+    b.fc2_w = matrix(block + "fc2.weight", e, hidden);
+    b.fc2_b = vector(block + "fc2.bias", e);
+    blocks_.push_back(b);
+  }
+  norm_w_ = vector("norm.weight", e);
+  norm_b_ = vector("norm.bias", e);
+  head_w_ = matrix("head.weight", config_.num_classes, e);
+  head_b_ = vector("head.bias", config_.num_classes);
+}
+
+// Published: truncated normal with std 0.02, biases 0, norms 1, the patch projection uniform in +-1/sqrt(fan_in). With
+// init_std 0 the weights of a linear layer get std 1/sqrt(fan_in) instead, which narrow networks learn faster from.
+void Supernet::initialise(uint64_t seed) {
+  const double small = config_.init_std > 0 ? config_.init_std : 0.02;
+  const auto ends_with = [](const std::string& name, const std::string& end) {
+    return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+  };
+  for (size_t i = 0; i < parameters_.all().size(); ++i) {
+    const Parameter& parameter = parameters_.all()[i];
+    Rng rng(seed, Stream::initialization, i);
+    float* values = parameters_.values() + parameter.offset;
+    const int64_t n = parameter.shape.count();
+    const double fan_in = static_cast<double>(parameter.shape[parameter.shape.rank - 1]);
+    if (parameter.name.rfind("patch_embed_super", 0) == 0) {
+      const int64_t columns = parameters_[patch_w_].shape[1];
+      const double bound = 1 / std::sqrt(static_cast<double>(columns));
+      std::generate_n(values, n, [&] { return static_cast<float>(rng.uniform(-bound, bound)); });
+    } else if (ends_with(parameter.name, "norm.weight")) {
+      std::fill_n(values, n, 1.0f);
+    } else if (!ends_with(parameter.name, ".bias")) {
+      const bool is_linear = ends_with(parameter.name, ".weight");
+      const double std_dev = config_.init_std > 0 || !is_linear ? small : 1 / std::sqrt(fan_in);
+      std::generate_n(values, n, [&] { return static_cast<float>(truncated_normal(rng, std_dev)); });
+    }
+  }
+}
+
+// One forward pass: takes the views of an architecture and runs the operations on them.
+class Supernet::Pass {
+ public:
+  Pass(const Supernet& net, const Architecture& architecture, const ForwardOptions& options, int64_t batch)
+      : net_(net),
+        config_(net.config_),
+        arch_(architecture),
+        options_(options),
+        batch_(batch),
+        e_(architecture.embed_dim) {}
+
+  Tensor run(const Tensor& images) {
+    const SupernetConfig& c = config_;
+    Tensor x = linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_));
+    x = tokens(x, vector(net_.class_token_, e_), c.absolute_position ? columns(net_.position_, e_) : Tensor());
+    x = scaled_dropout(x);
+    for (int64_t i = 0; i < arch_.depth; ++i) x = block(x, i);
+    x = norm(x, net_.norm_w_, net_.norm_b_);
+    x = c.global_pool ? pool(x, 1, c.tokens() - 1) : pool(x, 0, 1);
+    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes));
+  }
+
+ private:
+  Tensor block(Tensor x, int64_t i) {
+    const Block& b = net_.blocks_[static_cast<size_t>(i)];
+    x = residual(x, attention_branch(norm(x, b.attention_norm_w, b.attention_norm_b), b, i), drop_path(2 * i));
+    return residual(x, mlp_branch(norm(x, b.mlp_norm_w, b.mlp_norm_b), b, i), drop_path(2 * i + 1));
+  }
+
+  Tensor attention_branch(const Tensor& x, const Block& b, int64_t i) {
+    const SupernetConfig& c = config_;
+    const int64_t heads = arch_.num_heads[static_cast<size_t>(i)], width = heads * c.head_dim;
+    AttentionShape s = {};
+    s.batch = batch_;
+    s.tokens = c.tokens();
+    s.heads = heads;
+    s.head_dim = c.head_dim;
+    s.side = c.side();
+    s.max_relative_position = c.relative_position ? c.max_relative_position : 0;
+    s.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
+    s.dropout = options_.training ? static_cast<float>(c.attention_dropout) : 0.0f;
+    s.key = dropout_key();
+    AttentionTables tables;
+    if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
+    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width));
+    Tensor y = linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_));
+    return unscaled_dropout(y);
+  }
+
+  Tensor mlp_branch(const Tensor& x, const Block& b, int64_t i) {
+    const int64_t hidden = hidden_width(e_, arch_.mlp_ratio[static_cast<size_t>(i)]);
+    const Tensor h = scaled_dropout(gelu(linear(x, block_of(b.fc1_w, hidden, e_), vector(b.fc1_b, hidden))));
+    return scaled_dropout(linear(h, block_of(b.fc2_w, e_, hidden), vector(b.fc2_b, e_)));
+  }
+
+  Tensor norm(const Tensor& x, int w, int b) { return layer_norm(x, vector(w, e_), vector(b, e_), kLayerNormEps); }
+
+  // Views. Every parameter enters the pass through use().
+  Tensor use(const Tensor& view) {
+    if (options_.views != nullptr) options_.views->push_back(view);
+    return view;
+  }
+  const Tensor& whole(int index) const { return net_.parameters_[index].tensor; }
+  Tensor use(int index) { return use(whole(index)); }
+  Tensor vector(int index, int64_t n) { return use(whole(index).slice(0, 0, n)); }
+  Tensor rows(int index, int64_t n) { return use(whole(index).slice(0, 0, n)); }
+  Tensor columns(int index, int64_t n) { return use(whole(index).slice(1, 0, n)); }
+  Tensor block_of(int index, int64_t n, int64_t m) { return use(whole(index).slice(0, 0, n).slice(1, 0, m)); }
+  Tensor qkv_weight(int index, int64_t width) { return use(whole(index).slice(1, 0, width).slice(2, 0, e_)); }
+  // The contiguous bias packs the three groups of the drawn width one after another.
+  Tensor qkv_bias(int index, int64_t width) {
+    return use(config_.qkv_bias == QkvBias::aligned ? whole(index).slice(1, 0, width)
+                                                    : whole(index).view({3, width}, {width, 1}));
+  }
+
+  // Drop-path factors of one branch: 0 for a dropped image, 1/keep for a kept one; undefined when nothing can be
+  // dropped. Keyed by (step, branch, index of the image in the global batch).
+  Tensor drop_path(int64_t branch) {
+    const int64_t last = std::max<int64_t>(config_.depth - 1, 1);
+    const double rate = config_.drop_path * static_cast<double>(branch / 2) / static_cast<double>(last);
+    if (!options_.training || rate <= 0) return {};
+    const RngKey key = rng_key(options_.seed, Stream::drop_path, options_.step);
+    Tensor factor = Tensor::empty({batch_});
+    for (int64_t b = 0; b < batch_; ++b) {
+      const uint64_t index = (static_cast<uint64_t>(branch) << 32) + static_cast<uint64_t>(options_.first_sample + b);
+      factor.data()[b] = rng_uniform(key, index) < rate ? 0.0f : static_cast<float>(1 / (1 - rate));
+    }
+    return factor;
+  }
+
+  Tensor scaled_dropout(const Tensor& x) {
+    return apply_dropout(x, config_.dropout * static_cast<double>(e_) / static_cast<double>(config_.embed_dim));
+  }
+  Tensor unscaled_dropout(const Tensor& x) { return apply_dropout(x, config_.dropout); }
+  Tensor apply_dropout(const Tensor& x, double rate) {
+    return options_.training && rate > 0 ? dropout(x, static_cast<float>(rate), dropout_key()) : x;
+  }
+  // Every dropout of a pass has numbers of its own: the ordinal goes into the upper half of the seed.
+  RngKey dropout_key() { return rng_key(options_.seed ^ (++dropouts_ << 40), Stream::dropout, options_.step); }
+
+  const Supernet& net_;
+  const SupernetConfig& config_;
+  const Architecture& arch_;
+  const ForwardOptions& options_;
+  const int64_t batch_, e_;
+  uint64_t dropouts_ = 0;
+};
+
+Tensor Supernet::forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options) const {
+  config_.check_fits(architecture);
+  const int64_t size = config_.image_size;
+  CHECK(images.defined() && images.rank() == 4 &&
+            images.shape() == Shape({images.size(0), config_.in_channels, size, size}),
+        "the network takes images [batch, ", config_.in_channels, ", ", size, ", ", size, "], not ",
+        images.shape().str());
+  return Pass(*this, architecture, options, images.size(0)).run(images);
+}
+
+}  // namespace entangle

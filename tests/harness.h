@@ -1,0 +1,127 @@
+// The test of an operation: one row gives its kernels, its shapes, how to run it and its reference; the harness does
+// the rest. For every case of a row, at every instruction-set path of this processor:
+//   - the output and every gradient against the double reference, within a tolerance computed with the reference;
+//   - gradients added to buffers full of ones, and stored into fresh, poisoned ones;
+//   - the reference's own gradient against central differences of the reference;
+//   - inputs and their gradients as slices of larger parents between guard words: nothing outside of a slice changes,
+//     a read outside of it is a NaN, and nothing is written behind the end of what the operation allocates;
+//   - the same bits on a rerun, with one thread and with two, and without a tape.
+// A fault is one line of text; a check returns all that it finds, so that the harness itself can be tested.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "engine/kernel.h"
+#include "engine/rng.h"
+#include "engine/tensor.h"
+#include "tests/reference_numbers.h"
+
+namespace entangle {
+
+using Faults = std::vector<std::string>;
+
+// Element `index` (row-major) of an input.
+using Generator = std::function<float(Rng&, int64_t index)>;
+Generator uniform(double low, double high);
+
+struct Input {
+  std::string name;
+  Shape shape;
+  // The tensor that this input is a slice of, and where in it the slice begins; rank 0: a tensor of its own.
+  Shape parent = {};
+  Shape begin = {};
+  Generator generate = uniform(-1, 1);
+  bool requires_grad = true;
+};
+
+// A reference function for both number types, from one generic lambda.
+template <class Signature, class BoundedSignature>
+struct Reference {
+  std::function<Signature> plain;
+  std::function<BoundedSignature> bounded;
+
+  template <class F, class = std::enable_if_t<!std::is_same_v<std::decay_t<F>, Reference>>>
+  Reference(F f) : plain(f), bounded(f) {}
+};
+template <class T>
+using ForwardOf = reference::Array<T>(const reference::Arrays<T>& inputs);
+template <class T>
+using BackwardOf = reference::Arrays<T>(const reference::Arrays<T>& inputs, const reference::Array<T>& dy);
+
+struct Case {
+  std::string name;
+  std::vector<Input> inputs;
+  Shape output;
+  std::function<Tensor(const std::vector<Tensor>& inputs)> run;
+  Reference<ForwardOf<double>, ForwardOf<reference::Bounded>> forward;
+  // The gradients of the inputs in their order; those that need none may be missing at the end.
+  Reference<BackwardOf<double>, BackwardOf<reference::Bounded>> backward;
+  double tolerance = 8;  // c in  |got - want| <= c eps (|want| + error)
+};
+
+// Everything in the list above.
+Faults check_case(const Case& c);
+
+// Appends a fault unless every |got - want.value| <= c eps (|want.value| + want.error + smallest normal number), with
+// eps = 2^-24, half a unit in the last place of 1. A NaN fails.
+void compare(const std::string& what, const std::vector<float>& got, const reference::Array<reference::Bounded>& want,
+             double c, Faults& faults);
+uint32_t bits_of(float word);
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
+// Appends a fault unless the two are equal bit for bit.
+void compare_bits(const std::string& what, const std::vector<float>& got, const std::vector<float>& want,
+                  Faults& faults);
+
+// A buffer between guard words. All of it starts as a NaN that no arithmetic produces. The first word stands at an odd
+// multiple of four bytes: kernels are promised no alignment.
+class Guarded {
+ public:
+  explicit Guarded(int64_t count);
+  float* data() { return words_.data() + kGuard; }
+  int64_t count() const { return static_cast<int64_t>(words_.size()) - 2 * kGuard; }
+  std::vector<float> values() const { return {words_.begin() + kGuard, words_.end() - kGuard}; }
+  // Appends a fault when a guard word has changed.
+  void check(const std::string& what, Faults& faults) const;
+
+ private:
+  static constexpr int64_t kGuard = 65;
+  std::vector<float> words_;
+};
+// Whether a word is still what a Guarded starts as.
+bool is_guard(float word);
+
+std::vector<CpuPath> supported_paths();
+
+// Puts the path, the number of threads and poisoning back as they were (poisoning off).
+class SettingsScope {
+ public:
+  SettingsScope();
+  ~SettingsScope();
+
+ private:
+  CpuPath path_;
+  int threads_;
+};
+
+struct RowEntry {
+  std::string name;
+  std::vector<std::string> kernels;
+};
+
+// A fault for each kernel in the list that no row names, and for each that a row names and the list lacks.
+Faults check_coverage(const KernelEntry* kernels, const std::vector<RowEntry>& rows);
+
+// A row: a static object that registers the test "Operations.<name>".
+class Row {
+ public:
+  Row(const std::string& name, const std::vector<std::string>& kernels, std::function<Faults()> check);
+  // A row of cases, each put through check_case.
+  Row(const std::string& name, const std::vector<std::string>& kernels, std::function<std::vector<Case>()> cases);
+  static const std::vector<RowEntry>& all();
+};
+
+}  // namespace entangle

@@ -1,0 +1,108 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "engine/check.h"
+#include "engine/memory.h"
+#include "engine/parallel.h"
+#include "tests/harness.h"
+
+namespace entangle {
+
+using reference::Array;
+using reference::Bounded;
+
+namespace {
+
+constexpr uint32_t kGuardBits = 0x7fb5a5a5u;  // a signalling NaN: arithmetic on it gives a quiet one
+constexpr double kEps = 1.0 / (1 << 24);
+
+}  // namespace
+
+uint32_t bits_of(float word) {
+  uint32_t bits;
+  std::memcpy(&bits, &word, sizeof bits);
+  return bits;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+Generator uniform(double low, double high) {
+  return [low, high](Rng& rng, int64_t) { return static_cast<float>(rng.uniform(low, high)); };
+}
+
+void compare(const std::string& what, const std::vector<float>& got, const Array<Bounded>& want, double c,
+             Faults& faults) {
+  if (got.size() != want.size()) {
+    faults.push_back(concat(what, ": ", got.size(), " elements, not ", want.size()));
+    return;
+  }
+  size_t wrong = 0, worst = 0;
+  double worst_ratio = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double smallest = std::numeric_limits<float>::min();
+    const double tolerance = c * kEps * (std::fabs(want[i].value) + want[i].error + smallest);
+    const double ratio = std::fabs(double(got[i]) - want[i].value) / tolerance;
+    if (std::isfinite(tolerance) && ratio <= 1) continue;
+    if (wrong++ == 0 || !(ratio <= worst_ratio)) {
+      worst = i;
+      worst_ratio = ratio;
+    }
+  }
+  if (wrong == 0) return;
+  faults.push_back(concat(what, ": ", wrong, " of ", got.size(), " elements are wrong; element ", worst, " is ",
+                          got[worst], ", not ", want[worst].value, ", off by ", worst_ratio, " times the tolerance"));
+}
+
+void compare_bits(const std::string& what, const std::vector<float>& got, const std::vector<float>& want,
+                  Faults& faults) {
+  if (same_bits(got, want)) return;
+  size_t i = 0;
+  while (i < std::min(got.size(), want.size()) && bits_of(got[i]) == bits_of(want[i])) ++i;
+  if (i == std::min(got.size(), want.size())) {
+    faults.push_back(concat(what, ": ", got.size(), " elements, then ", want.size()));
+  } else {
+    faults.push_back(concat(what, ": not the same bits at element ", i, ": ", got[i], " and ", want[i]));
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------ guard words
+
+Guarded::Guarded(int64_t count) : words_(static_cast<size_t>(count + 2 * kGuard)) {
+  for (float& word : words_) std::memcpy(&word, &kGuardBits, sizeof word);
+}
+
+void Guarded::check(const std::string& what, Faults& faults) const {
+  for (int64_t i = 0; i < kGuard; ++i) {
+    const size_t before = static_cast<size_t>(kGuard - 1 - i), after = static_cast<size_t>(kGuard + count() + i);
+    const bool front = !is_guard(words_[before]);
+    if (!front && is_guard(words_[after])) continue;
+    faults.push_back(concat(what, ": written ", i + 1, " element(s) ", front ? "before its start" : "behind its end"));
+    return;
+  }
+}
+
+bool is_guard(float word) { return bits_of(word) == kGuardBits; }
+
+// ----------------------------------------------------------------------------------------------------------- settings
+
+std::vector<CpuPath> supported_paths() {
+  std::vector<CpuPath> paths;
+  for (int i = 0; i < kCpuPaths; ++i) {
+    if (cpu_supports(static_cast<CpuPath>(i))) paths.push_back(static_cast<CpuPath>(i));
+  }
+  return paths;
+}
+
+SettingsScope::SettingsScope() : path_(cpu_path()), threads_(threads()) {}
+
+SettingsScope::~SettingsScope() {
+  set_cpu_path(path_);
+  set_threads(threads_);
+  set_poison(false);
+}
+
+}  // namespace entangle

@@ -1,0 +1,410 @@
+// One row per operation of engine/ops.h. What a row is put through: tests/harness.h.
+#include "engine/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/parallel.h"
+#include "tests/harness.h"
+#include "tests/reference.h"
+
+namespace entangle {
+namespace {
+
+std::string describe(const std::string& what, const std::vector<int64_t>& sizes) {
+  std::string text = what;
+  for (const int64_t size : sizes) text += " " + std::to_string(size);
+  return text;
+}
+
+// ---------------------------------------------------------------------------------------------------------- linear ---
+
+struct LinearRow {
+  const char* name;
+  int64_t rows, in, out,
+      groups;  // groups 0: a weight [out, in] and x [rows, in]; else [groups, out, in], [1, rows, in]
+  Shape weight_parent, weight_begin, bias_parent;
+  bool bias, dx;
+};
+
+Case linear_case(const LinearRow& row) {
+  const reference::LinearSize s = {row.rows, row.in, row.out, std::max<int64_t>(row.groups, 1)};
+  const bool grouped = row.groups > 0, bias = row.bias;
+  const Shape w = grouped ? Shape{row.groups, row.out, row.in} : Shape{row.out, row.in};
+  const Shape b = grouped ? Shape{row.groups, row.out} : Shape{row.out};
+  std::vector<Input> inputs = {{"x", grouped ? Shape{1, row.rows, row.in} : Shape{row.rows, row.in}},
+                               {"w", w, row.weight_parent, row.weight_begin}};
+  inputs[0].requires_grad = row.dx;
+  if (bias) inputs.push_back({"b", b, row.bias_parent});
+  return {describe(row.name, {s.rows, s.in, s.groups, s.out}),
+          inputs,
+          grouped ? Shape{1, row.rows, s.groups * row.out} : Shape{row.rows, row.out},
+          [bias](const std::vector<Tensor>& t) { return linear(t[0], t[1], bias ? t[2] : Tensor()); },
+          [s](const auto& in) { return reference::linear(s, in); },
+          [s](const auto& in, const auto& dy) { return reference::linear_backward(s, in, dy); }};
+}
+
+std::vector<Case> linear_cases() {
+  const LinearRow rows[] = {
+      {"one of each", 1, 1, 1, 0, {}, {}, {}, true, true},
+      {"one row, no bias", 1, 17, 5, 0, {}, {}, {}, false, true},
+      {"one column", 9, 1, 33, 0, {}, {}, {}, true, true},
+      {"one output", 13, 29, 1, 0, {}, {}, {}, true, true},
+      {"odd", 7, 19, 23, 0, {}, {}, {}, true, true},
+      {"first rows and columns", 11, 24, 40, 0, {64, 48}, {}, {64}, true, true},
+      {"inner rows and columns", 10, 21, 35, 0, {64, 48}, {3, 5}, {64}, true, true},
+      {"x without gradient", 6, 48, 31, 0, {40, 50}, {}, {}, true, false},
+      {"subnet", 50, 216, 756, 0, {800, 256}, {}, {800}, true, true},
+      {"beyond one block", 137, 300, 131, 0, {}, {}, {}, true, true},
+      {"long rows", 3, 1031, 18, 0, {}, {}, {}, true, true},
+      {"many rows", 533, 9, 12, 0, {}, {}, {}, true, true},
+      {"three groups", 17, 20, 24, 3, {}, {}, {}, true, true},
+      {"three groups, no bias", 5, 33, 7, 3, {3, 9, 40}, {}, {}, false, true},
+      {"three groups, sliced", 26, 36, 40, 3, {3, 64, 60}, {}, {3, 64}, true, true},
+      {"three groups, contiguous bias", 26, 36, 40, 3, {3, 64, 60}, {}, {5, 40}, true, true},
+      {"three groups beyond one block", 70, 130, 67, 3, {3, 80, 144}, {}, {3, 80}, true, true},
+  };
+  std::vector<Case> cases;
+  for (const LinearRow& row : rows) cases.push_back(linear_case(row));
+  return cases;
+}
+
+const Row linear_row("linear", {"linear_forward", "linear_backward_input", "linear_backward_weight"}, linear_cases);
+
+// ------------------------------------------------------------------------------------------------------ layer_norm ---
+
+Case layer_norm_case(int64_t rows, int64_t width, float eps, double mean, double spread, const Shape& parent) {
+  return {describe("rows and width", {rows, width}),
+          {{"x", {rows, width}, {}, {}, uniform(mean - spread, mean + spread)},
+           {"w", {width}, parent, {}, uniform(0.5, 1.5)},
+           {"b", {width}, parent}},
+          {rows, width},
+          [eps](const std::vector<Tensor>& t) { return layer_norm(t[0], t[1], t[2], eps); },
+          [=](const auto& in) { return reference::layer_norm(rows, width, eps, in[0], in[1], in[2]); },
+          [=](const auto& in, const auto& dy) {
+            return reference::layer_norm_backward(rows, width, eps, in[0], in[1], dy);
+          }};
+}
+
+std::vector<Case> layer_norm_cases() {
+  return {layer_norm_case(1, 1, 1e-5f, 0, 1, {}),        layer_norm_case(3, 7, 1e-5f, 0, 1, {}),
+          layer_norm_case(137, 24, 1e-5f, 0, 2, {64}),   layer_norm_case(5, 216, 1e-5f, 0, 1, {256}),
+          layer_norm_case(2, 331, 1e-3f, 0, 1, {}),      layer_norm_case(6, 65, 1e-5f, 20, 1, {}),
+          layer_norm_case(9, 33, 1e-5f, 0, 1e-3, {100}), layer_norm_case(300, 5, 1e-6f, -1, 3, {})};
+}
+
+const Row layer_norm_row("layer_norm", {"layer_norm_forward", "layer_norm_backward"}, layer_norm_cases);
+
+// ------------------------------------------------------------------------------------------------------------ gelu ---
+
+// Zeros of both signs, denormals, the tails, and magnitudes from 2^-20 to 30.
+float gelu_input(Rng& rng, int64_t index) {
+  const float special[] = {0.0f, -0.0f, 1e-39f, -1e-42f, 30.0f, -30.0f, 5.9f, -5.9f, 13.1f, -13.3f, 1e-20f};
+  constexpr int64_t kSpecial = sizeof special / sizeof *special;
+  if (index % 32 < kSpecial) return special[index % 32];
+  const double magnitude = std::exp2(rng.uniform(-20, 4.9));
+  return static_cast<float>(rng.chance(0.5) ? magnitude : -magnitude);
+}
+
+Case gelu_case(const Shape& shape, const Generator& generate) {
+  return {"gelu " + shape.str(),
+          {{"x", shape, {}, {}, generate}},
+          shape,
+          [](const std::vector<Tensor>& t) { return gelu(t[0]); },
+          [](const auto& in) { return reference::gelu(in[0]); },
+          [](const auto& in, const auto& dy) { return reference::gelu_backward(in[0], dy); }};
+}
+
+std::vector<Case> gelu_cases() {
+  return {gelu_case({1}, uniform(-1, 1)), gelu_case({3, 5, 7}, uniform(-4, 4)), gelu_case({997}, gelu_input),
+          gelu_case({2, 33333}, uniform(-3, 3))};
+}
+
+const Row gelu_row("gelu", {"gelu_forward", "gelu_backward"}, gelu_cases);
+
+// ------------------------------------------------------------------------------------------------------- attention ---
+
+Case attention_case(int64_t batch, int64_t side, int64_t heads, int64_t head_dim, int64_t m, float dropout) {
+  const AttentionShape s = {batch,
+                            side * side + 1,
+                            heads,
+                            head_dim,
+                            side,
+                            m,
+                            1 / std::sqrt(static_cast<float>(head_dim)),
+                            dropout,
+                            rng_key(3, Stream::dropout, 5)};
+  std::vector<Input> inputs = {{"qkv", {batch, s.tokens, 3 * heads * head_dim}, {}, {}, uniform(-2, 2)}};
+  for (const char* name : {"key_v", "key_h", "value_v", "value_h"}) {
+    if (m > 0) inputs.push_back({name, {2 * m + 2, head_dim}});
+  }
+  return {
+      describe("batch, side, heads, width, m", {batch, side, heads, head_dim, m}) + (dropout > 0 ? ", dropout" : ""),
+      inputs,
+      {batch, s.tokens, heads * head_dim},
+      [s](const std::vector<Tensor>& t) {
+        if (t.size() == 1) return attention(t[0], {}, s);
+        return attention(t[0], {t[1], t[2], t[3], t[4]}, s);
+      },
+      [s](const auto& in) { return reference::attention(s, in); },
+      [s](const auto& in, const auto& dy) { return reference::attention_backward(s, in, dy); }};
+}
+
+std::vector<Case> attention_cases() {
+  return {attention_case(1, 1, 1, 8, 1, 0),  attention_case(2, 2, 3, 8, 1, 0),     attention_case(3, 2, 1, 5, 3, 0),
+          attention_case(1, 4, 2, 20, 2, 0), attention_case(2, 4, 3, 32, 3, 0),    attention_case(1, 4, 1, 64, 14, 0),
+          attention_case(2, 5, 2, 20, 2, 0), attention_case(1, 5, 2, 32, 0, 0),    attention_case(2, 2, 2, 64, 0, 0),
+          attention_case(1, 7, 1, 32, 4, 0), attention_case(2, 4, 2, 20, 2, 0.3f), attention_case(1, 5, 3, 8, 0, 0.1f)};
+}
+
+const Row attention_row("attention", {"attention_forward", "attention_backward"}, attention_cases);
+
+// -------------------------------------------------------------------------------------------------------- patchify ---
+
+Case patchify_case(const PatchShape& s) {
+  const int64_t side = s.image / s.patch;
+  return {describe("batch, channels, image, patch", {s.batch, s.channels, s.image, s.patch}),
+          {{"images", {s.batch, s.channels, s.image, s.image}}},
+          {s.batch, side * side, s.channels * s.patch * s.patch},
+          [s](const std::vector<Tensor>& t) { return patchify(t[0], s.patch); },
+          [s](const auto& in) { return reference::patchify(s, in[0]); },
+          [s](const auto&, const auto& dy) { return reference::patchify_backward(s, dy); }};
+}
+
+std::vector<Case> patchify_cases() {
+  return {patchify_case({1, 1, 1, 1}), patchify_case({2, 3, 6, 2}), patchify_case({3, 1, 28, 4}),
+          patchify_case({1, 3, 15, 5}), patchify_case({2, 2, 9, 9})};
+}
+
+const Row patchify_row("patchify", {"patchify_forward", "patchify_backward"}, patchify_cases);
+
+// ---------------------------------------------------------------------------------------------------------- tokens ---
+
+Case tokens_case(int64_t batch, int64_t count, int64_t width, bool position, const Shape& position_parent) {
+  std::vector<Input> inputs = {{"patches", {batch, count - 1, width}}, {"class_token", {width}, {width + 9}}};
+  if (position) inputs.push_back({"position", {count, width}, position_parent});
+  return {describe(position ? "with position" : "without position", {batch, count, width}),
+          inputs,
+          {batch, count, width},
+          [position](const std::vector<Tensor>& t) { return tokens(t[0], t[1], position ? t[2] : Tensor()); },
+          [=](const auto& in) { return reference::tokens(batch, count, width, in); },
+          [=](const auto&, const auto& dy) { return reference::tokens_backward(batch, count, width, dy); }};
+}
+
+std::vector<Case> tokens_cases() {
+  return {tokens_case(1, 2, 1, true, {}), tokens_case(3, 5, 7, false, {}), tokens_case(2, 17, 19, true, {}),
+          tokens_case(37, 10, 33, true, {10, 40}), tokens_case(4, 26, 24, true, {30, 25})};
+}
+
+const Row tokens_row("tokens", {"tokens_forward", "tokens_backward"}, tokens_cases);
+
+// -------------------------------------------------------------------------------------------------------- residual ---
+
+// Drop-path factors: the first image of every three is dropped.
+float drop_path_factor(Rng&, int64_t index) { return index % 3 == 0 ? 0.0f : 1 / 0.9f; }
+
+Case residual_case(const Shape& shape, bool factor) {
+  std::vector<Input> inputs = {{"x", shape}, {"branch", shape}};
+  if (factor) inputs.push_back({"factor", {shape[0]}, {}, {}, drop_path_factor, false});
+  const int64_t batch = shape[0];
+  return {(factor ? "with factors " : "without factors ") + shape.str(),
+          inputs,
+          shape,
+          [factor](const std::vector<Tensor>& t) { return residual(t[0], t[1], factor ? t[2] : Tensor()); },
+          [batch](const auto& in) { return reference::residual(batch, in); },
+          [batch](const auto& in, const auto& dy) { return reference::residual_backward(batch, in, dy); }};
+}
+
+std::vector<Case> residual_cases() {
+  return {residual_case({1, 1}, false), residual_case({3, 5, 7}, false), residual_case({1, 3}, true),
+          residual_case({7, 5, 9}, true), residual_case({5, 50, 96}, true)};
+}
+
+const Row residual_row("residual", {"residual_forward", "residual_backward"}, residual_cases);
+
+// --------------------------------------------------------------------------------------------------------- dropout ---
+
+Case dropout_case(const Shape& shape, float rate) {
+  const RngKey key = rng_key(11, Stream::dropout, 2);
+  return {
+      "rate " + std::to_string(rate) + " " + shape.str(),
+      {{"x", shape}},
+      shape,
+      [=](const std::vector<Tensor>& t) { return dropout(t[0], rate, key); },
+      [=](const auto& in) { return reference::dropout(rate, key, in[0]); },
+      [=](const auto&, const auto& dy) {
+        return reference::Arrays<typename std::decay_t<decltype(dy)>::value_type>{reference::dropout(rate, key, dy)};
+      }};
+}
+
+std::vector<Case> dropout_cases() {
+  return {dropout_case({1}, 0.5f), dropout_case({3, 5, 7}, 0.1f), dropout_case({997}, 0.9f),
+          dropout_case({2, 20001}, 0.25f)};
+}
+
+const Row dropout_row("dropout", {"dropout_forward", "dropout_backward"}, dropout_cases);
+
+// ------------------------------------------------------------------------------------------------------------ pool ---
+
+Case pool_case(const PoolShape& s) {
+  return {describe("batch, tokens, width, first, count", {s.batch, s.tokens, s.width, s.first, s.count}),
+          {{"x", {s.batch, s.tokens, s.width}}},
+          {s.batch, s.width},
+          [s](const std::vector<Tensor>& t) { return pool(t[0], s.first, s.count); },
+          [s](const auto& in) { return reference::pool(s, in[0]); },
+          [s](const auto&, const auto& dy) { return reference::pool_backward(s, dy); }};
+}
+
+std::vector<Case> pool_cases() {
+  return {pool_case({1, 1, 1, 0, 1}), pool_case({3, 5, 7, 0, 1}), pool_case({2, 17, 33, 1, 16}),
+          pool_case({5, 50, 24, 1, 49}), pool_case({2, 9, 11, 3, 4})};
+}
+
+const Row pool_row("pool", {"pool_forward", "pool_backward"}, pool_cases);
+
+// --------------------------------------------------------------------------------------------------- cross_entropy ---
+
+// Logits of +-1e4, at least 50 apart: their exponentials overflow, or vanish, unless the largest is subtracted first.
+float huge_logit(Rng& rng, int64_t index) {
+  const float magnitude = 1e4f - 50.0f * static_cast<float>(index % 11);
+  return rng.chance(0.5) ? magnitude : -magnitude;
+}
+
+// Targets of any sum, as no caller guarantees 1.
+Case cross_entropy_case(int64_t batch, int64_t classes, const Generator& logits) {
+  return {describe("batch, classes", {batch, classes}),
+          {{"logits", {batch, classes}, {}, {}, logits}, {"target", {batch, classes}, {}, {}, uniform(0, 0.4), false}},
+          {1},
+          [](const std::vector<Tensor>& t) { return cross_entropy(t[0], t[1]); },
+          [=](const auto& in) { return reference::cross_entropy(batch, classes, in[0], in[1]); },
+          [=](const auto& in, const auto& dy) {
+            return reference::cross_entropy_backward(batch, classes, in[0], in[1], dy);
+          }};
+}
+
+std::vector<Case> cross_entropy_cases() {
+  return {cross_entropy_case(1, 1, uniform(-1, 1)),  cross_entropy_case(3, 10, uniform(-5, 5)),
+          cross_entropy_case(37, 7, uniform(-2, 2)), cross_entropy_case(2, 331, uniform(-9, 9)),
+          cross_entropy_case(5, 11, huge_logit),     cross_entropy_case(130, 3, uniform(-30, 30))};
+}
+
+const Row cross_entropy_row("cross_entropy", {"cross_entropy_forward", "cross_entropy_backward"}, cross_entropy_cases);
+
+// ------------------------------------------------------------------------------------------------------- optimiser ---
+// These two kernels work on bare arrays: the rows do by hand what check_case does for operations.
+
+struct AdamWState {
+  std::vector<float> arrays[4];  // w, g, m, v
+};
+const char* const kAdamWNames[] = {"w", "g", "m", "v"};
+
+AdamWState draw_adamw_state(int64_t n) {
+  AdamWState state;
+  Rng rng(5, Stream::synthetic);
+  for (int64_t i = 0; i < n; ++i) {
+    const bool untouched = i % 7 == 3;  // outside of every subnet so far: g = m = v = 0
+    state.arrays[0].push_back(static_cast<float>(rng.uniform(-1, 1)));
+    state.arrays[1].push_back(untouched ? 0 : static_cast<float>(rng.uniform(-0.1, 0.1)));
+    state.arrays[2].push_back(untouched ? 0 : static_cast<float>(rng.uniform(-0.01, 0.01)));
+    state.arrays[3].push_back(untouched ? 0 : static_cast<float>(rng.uniform(0, 1e-3)));
+  }
+  return state;
+}
+
+AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, int thread_count, Faults& faults) {
+  set_threads(thread_count);
+  std::vector<Guarded> buffers;
+  for (const std::vector<float>& array : start.arrays) {
+    buffers.emplace_back(static_cast<int64_t>(array.size()));
+    std::copy(array.begin(), array.end(), buffers.back().data());
+  }
+  kernels::adamw.on(DeviceKind::cpu)(buffers[0].count(), step, buffers[0].data(), buffers[1].data(), buffers[2].data(),
+                                     buffers[3].data());
+  AdamWState end;
+  for (size_t i = 0; i < 4; ++i) {
+    buffers[i].check(kAdamWNames[i], faults);
+    end.arrays[i] = buffers[i].values();
+  }
+  return end;
+}
+
+Faults check_adamw() {
+  const SettingsScope restore;
+  const AdamWStep steps[] = {{1e-3f, 0.9f, 0.999f, 1e-8f, 0.05f, 0.1f, 0.001f, 1.0f},
+                             {0.1f, 0.8f, 0.95f, 1e-4f, 0.0f, 0.6723f, 0.2649f, 0.37f}};
+  Faults faults;
+  for (const int64_t n : {1, 1003, 70001}) {
+    const AdamWState start = draw_adamw_state(n);
+    for (const AdamWStep& step : steps) {
+      reference::Arrays<reference::Bounded> want;
+      for (const auto& array : start.arrays) want.emplace_back(array.begin(), array.end());
+      want[1] = reference::adamw(step, want[0], want[1], want[2], want[3]);
+      for (const CpuPath path : supported_paths()) {
+        set_cpu_path(path);
+        const AdamWState once = run_adamw(start, step, 1, faults), again = run_adamw(start, step, 1, faults);
+        const AdamWState two_threads = run_adamw(start, step, 2, faults);
+        for (size_t i = 0; i < 4; ++i) {
+          const std::string what = std::string(name_of(path)) + ": " + kAdamWNames[i] + " of " + std::to_string(n);
+          compare(what, once.arrays[i], want[i], 8, faults);
+          compare_bits(what + ", rerun", again.arrays[i], once.arrays[i], faults);
+          compare_bits(what + ", two threads", two_threads.arrays[i], once.arrays[i], faults);
+        }
+      }
+    }
+  }
+  return faults;
+}
+
+const Row adamw_row("adamw", {"adamw"}, std::function<Faults()>(check_adamw));
+
+double run_sum_squares(const std::vector<float>& g, int thread_count, Faults& faults) {
+  set_threads(thread_count);
+  Guarded buffer(static_cast<int64_t>(g.size()));
+  std::copy(g.begin(), g.end(), buffer.data());
+  double out[3] = {-1, NAN, -1};
+  kernels::sum_squares.on(DeviceKind::cpu)(buffer.count(), buffer.data(), &out[1]);
+  buffer.check("g", faults);
+  if (out[0] != -1 || out[2] != -1) faults.push_back("sum_squares wrote beside its result");
+  return out[1];
+}
+
+Faults check_sum_squares() {
+  const SettingsScope restore;
+  Faults faults;
+  for (const int64_t n : {1, 17, 1003, 200003}) {
+    Rng rng(6, Stream::synthetic);
+    std::vector<float> g;
+    for (int64_t i = 0; i < n; ++i) g.push_back(static_cast<float>(rng.uniform(-1, 1)));
+    const double want = reference::sum_squares(reference::Array<double>(g.begin(), g.end()));
+    for (const CpuPath path : supported_paths()) {
+      set_cpu_path(path);
+      const double got = run_sum_squares(g, 1, faults), two_threads = run_sum_squares(g, 2, faults);
+      // Squares of fp32 are exact in double and n roundings of partial sums <= want wander like sqrt(n).
+      const double tolerance = 8 * std::ldexp(1.0, -53) * want * std::sqrt(static_cast<double>(n));
+      if (std::fabs(got - want) <= tolerance && got == two_threads) continue;
+      faults.push_back(describe(name_of(path), {n}) + ": " + std::to_string(got) + " with one thread, " +
+                       std::to_string(two_threads) + " with two, not " + std::to_string(want));
+    }
+  }
+  return faults;
+}
+
+const Row sum_squares_row("sum_squares", {"sum_squares"}, std::function<Faults()>(check_sum_squares));
+
+// ------------------------------------------------------------------------------------------------------------ table
+// ---
+
+TEST(Operations, EveryKernelHasARow) {
+  for (const std::string& fault : check_coverage(all_kernels(), Row::all())) ADD_FAILURE() << fault;
+}
+
+TEST(Operations, EveryInstructionSetPathRuns) {
+  for (int i = 0; i < kCpuPaths; ++i) {
+    const CpuPath path = static_cast<CpuPath>(i);
+    if (!cpu_supports(path)) GTEST_SKIP() << "this processor has no " << name_of(path) << ": its kernels were not run";
+  }
+}
+
+}  // namespace
+}  // namespace entangle

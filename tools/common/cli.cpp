@@ -1,0 +1,149 @@
+#include "tools/common/cli.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#include "engine/check.h"
+#include "engine/parallel.h"
+
+namespace entangle {
+namespace {
+
+constexpr const char* kVersion = "entangle 0.1.0";
+constexpr int kUserError = 1, kWrongArguments = 2;
+
+volatile sig_atomic_t interrupt_signal = 0;
+
+void on_interrupt(int signal) {
+  if (interrupt_signal != 0) _exit(128 + signal);
+  interrupt_signal = signal;
+}
+
+// One line, whatever the message was made of.
+void print_error(std::string message) {
+  for (char& c : message) {
+    if (c == '\n') c = ' ';
+  }
+  std::fflush(stdout);
+  std::fprintf(stderr, "error: %s\n", message.c_str());
+}
+
+// Rewrites "6M" as "6000000" for the parser.
+CLI::Validator with_suffix() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        try {
+          text = std::to_string(parse_number(text));
+          return "";
+        } catch (const Error& error) {
+          return error.what();
+        }
+      },
+      "");
+}
+
+CLI::Validator device_name() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        const bool numbered = text.rfind("cuda:", 0) == 0 && text.size() > 5 &&
+                              text.find_first_not_of("0123456789", 5) == std::string::npos;
+        return text == "cpu" || text == "cuda" || numbered ? "" : "'" + text + "' is not cpu, cuda or cuda:N";
+      },
+      "");
+}
+
+}  // namespace
+
+int64_t parse_number(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string suffix = end;
+  const double unit = suffix == "k" ? 1e3 : suffix == "M" ? 1e6 : suffix == "G" ? 1e9 : 1;
+  const double scaled = std::round(value * unit);
+  CHECK(!text.empty() && end != text.c_str() && (suffix.empty() || unit > 1), "'", text,
+        "' is not a number, with k, M or G behind it or not");
+  // A decimal fraction is rarely exact in binary: 5.87 * 1e6 is off by one unit in the last place.
+  CHECK(std::fabs(value * unit - scaled) <= 1e-9 * std::fabs(scaled) && std::fabs(scaled) < 9e15, "'", text,
+        "' is not a whole number in range");
+  return static_cast<int64_t>(scaled);
+}
+
+Program::Program(const std::string& summary, const std::string& examples) : app_(summary) {
+  app_.footer("\nExamples:\n" + examples);
+  app_.set_version_flag("--version", kVersion);
+  app_.add_option("--device", device_, "cpu, cuda or cuda:N")->check(device_name());
+  app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
+  app_.add_option("--seed", seed_, "seed of everything drawn at random");
+  app_.add_option("--precision", precision_, "fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
+CLI::Option* Program::number(const std::string& flag, int64_t& value, const std::string& help) {
+  return app_.add_option(flag, value, help)->transform(with_suffix())->type_name("N");
+}
+
+CLI::Option* Program::number(const std::string& flag, std::optional<int64_t>& value, const std::string& help) {
+  return app_.add_option(flag, value, help)->transform(with_suffix())->type_name("N");
+}
+
+void Program::setting(const std::string& flag, const std::string& key, const std::string& help) {
+  app_.add_option_function<std::string>(
+      flag, [this, key](const std::string& value) { settings_.push_back(key + "=" + value); }, help);
+}
+
+void Program::number_setting(const std::string& flag, const std::string& key, const std::string& help) {
+  app_.add_option_function<int64_t>(
+          flag, [this, key](int64_t value) { settings_.push_back(concat(key, "=", value)); }, help)
+      ->transform(with_suffix())
+      ->type_name("N");
+}
+
+void Program::settings_option() {
+  app_.add_option_function<std::vector<std::string>>(
+          "--set",
+          [this](const std::vector<std::string>& all) { settings_.insert(settings_.end(), all.begin(), all.end()); },
+          "SECTION.key=value: a value of the configuration; may be repeated")
+      ->allow_extra_args(false);
+}
+
+void Program::apply_common() const {
+  CHECK(device_ == "cpu", "--device ", device_, ": this build has no CUDA; use --device cpu");
+  CHECK(precision_ == "fp32", "--precision ", precision_, " is not in this build; use --precision fp32");
+  set_threads(threads_);
+}
+
+int Program::run(int argc, char** argv, const std::function<void()>& body) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app_.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    print_error(concat(error.what(), "; see --help"));
+    return kWrongArguments;
+  }
+  try {
+    apply_common();
+    body();
+    return 0;
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory; use a smaller batch");
+  } catch (const std::exception& error) {
+    print_error(error.what());
+  }
+  return kUserError;
+}
+
+void watch_for_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() { return interrupt_signal != 0; }
+
+}  // namespace entangle

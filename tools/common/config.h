@@ -1,0 +1,78 @@
+// Configurations: a YAML file with the published sections SUPERNET, SEARCH_SPACE and RETRAIN, and ours: MODEL, TRAIN,
+// DATA, SEARCH. What a file leaves out has the published value.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "nn/architecture.h"
+#include "nn/schedule.h"
+#include "nn/supernet.h"
+#include "search/search.h"
+
+namespace entangle {
+
+struct TrainConfig {
+  int64_t epochs = 500, batch_size = 1024;
+  double lr = 5e-4;
+  bool lr_scale_batch = true;  // the published rule: the peak is lr * batch_size / 512; otherwise it is lr
+  double min_lr = 1e-5, warmup_lr = 1e-6, warmup_epochs = 20;
+  bool per_epoch = false;  // the published schedule, constant within an epoch
+  double weight_decay = 0.05, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double clip_norm = 0;  // 0: no clipping
+  uint64_t seed = 0;
+  int64_t health_images = 1000;  // held-out images that the smallest, middle and largest subnet see after each epoch
+
+  Schedule schedule(int64_t steps_per_epoch) const;
+};
+
+struct DataConfig {
+  std::string spec;  // as --data; empty: to be given there
+  int64_t held_out = 10000;
+  uint64_t split_seed = 0;
+  Augmentation augmentation;  // its image_size is the model's
+};
+
+struct SearchConfig {
+  SearchOptions options;
+  int64_t images = 10000;  // held-out images that rank the candidates
+};
+
+struct Config {
+  std::string name;  // of the built-in configuration, or the file's name without .yaml
+  SupernetConfig model;
+  SearchSpace space;
+  Architecture retrain;  // the fixed subnet of section RETRAIN; depth 0: none
+  TrainConfig train;
+  DataConfig data;
+  SearchConfig search;
+
+  Config();
+  // All of it, in the order of the table; parse_config() of it gives the same configuration.
+  std::string to_yaml() const;
+};
+
+// `settings` are "SECTION.key=value", applied after the text. Throws Error naming `name`, the line, and: an unknown key
+// with the nearest known one; a value of another type or out of range with what is allowed; choices that do not fit
+// into the supernet; a key given twice; a required key missing; text that is not YAML.
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
+
+// A built-in configuration's name, or a file. Throws Error naming the built-in ones when there is neither.
+Config load_config(const std::string& name_or_path, const std::vector<std::string>& settings = {});
+
+// The first value in which two configurations differ, "TRAIN.epochs is 8 before and 30 now"; empty when they are equal.
+std::string first_difference(const Config& before, const Config& now);
+
+struct BuiltinConfig {
+  const char* name;
+  const char* text;
+};
+// tools/configs/*.yaml, compiled in.
+const std::vector<BuiltinConfig>& builtin_configs();
+
+// The whole content of a file. Throws Error naming it and the reason when it cannot be read.
+std::string read_text_file(const std::string& path);
+
+}  // namespace entangle

@@ -1,0 +1,96 @@
+#include "tools/common/models.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+
+#include "engine/check.h"
+#include "nn/checkpoint.h"
+
+namespace entangle {
+namespace {
+
+Architecture published_architecture(const std::string& name) {
+  std::string known;
+  for (const BuiltinConfig& builtin : builtin_configs()) {
+    const Architecture retrain = parse_config(builtin.text, builtin.name).retrain;
+    if (retrain.depth == 0) continue;
+    if (name == builtin.name) return retrain;
+    known += concat(known.empty() ? "" : ", ", "published:", builtin.name);
+  }
+  FAIL("no published architecture '", name, "'; there are ", known);
+}
+
+}  // namespace
+
+Architecture resolve_architecture(const std::string& text, const SearchSpace& space) {
+  if (text == "min") return space.smallest();
+  if (text == "middle" || text == "mean") return space.middle();
+  if (text == "max") return space.largest();
+  const std::string published = "published:";
+  if (text.rfind(published, 0) == 0) return published_architecture(text.substr(published.size()));
+  std::error_code ignored;
+  CHECK(std::filesystem::exists(text, ignored), "no architecture '", text,
+        "': neither a file nor min, mean, max or published:T|S|B");
+  try {
+    return Architecture::from_json(read_text_file(text));
+  } catch (const Error& error) {
+    FAIL("architecture ", text, ": ", error.what());
+  }
+}
+
+LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
+                       const std::vector<std::string>& settings) {
+  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
+  LoadedModel model;
+  if (!config.empty()) {
+    model.config = load_config(config, settings);
+  } else {
+    const auto carried = metadata.find("config");
+    CHECK(carried != metadata.end(), weights, " carries no configuration; name its own with --config");
+    model.config = parse_config(carried->second, weights, settings);
+  }
+  const auto bias = metadata.find("qkv_bias");
+  const bool aligned = bias != metadata.end() && bias->second == "aligned";
+  model.config.model.qkv_bias = aligned ? QkvBias::aligned : QkvBias::contiguous;
+  model.supernet = std::make_unique<Supernet>(model.config.model, 0, device);
+  load_checkpoint(weights, *model.supernet, false);
+  return model;
+}
+
+DataSource open_data_for(const Config& config, const std::string& spec) {
+  const std::string& chosen = spec.empty() ? config.data.spec : spec;
+  CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
+  DataSource source = open_data(chosen);
+  for (const auto& part : {source.train, source.test}) {
+    CHECK(part->classes() == config.model.num_classes, chosen, " has ", part->classes(), " classes, the model ",
+          config.model.num_classes, " (MODEL.num_classes)");
+    CHECK(part->channels() == config.model.in_channels, chosen, " has ", part->channels(), " channels, the model ",
+          config.model.in_channels, " (MODEL.in_channels)");
+  }
+  return source;
+}
+
+std::vector<int64_t> spread(const std::vector<int64_t>& indices, int64_t count) {
+  const int64_t size = static_cast<int64_t>(indices.size());
+  const int64_t taken = std::min(size, count);
+  std::vector<int64_t> some(static_cast<size_t>(taken));
+  for (int64_t i = 0; i < taken; ++i) some[static_cast<size_t>(i)] = indices[static_cast<size_t>(i * size / taken)];
+  return some;
+}
+
+std::vector<int64_t> all_indices(const Dataset& dataset) {
+  std::vector<int64_t> indices(static_cast<size_t>(dataset.size()));
+  std::iota(indices.begin(), indices.end(), 0);
+  return indices;
+}
+
+std::vector<int64_t> ranking_images(const Config& config, const DataSource& source) {
+  const Split split = make_split(*source.train, config.data.held_out, config.data.split_seed);
+  const int64_t available = static_cast<int64_t>(split.held_out.size());
+  CHECK(config.search.images <= available, "the search is to rank on ", config.search.images,
+        " images (SEARCH.images, --images), but training held out ", available, " (DATA.held_out)");
+  return spread(split.held_out, config.search.images);
+}
+
+}  // namespace entangle

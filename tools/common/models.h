@@ -1,0 +1,42 @@
+// From what a command line says to what a program works with: weights, architectures, data.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "nn/supernet.h"
+#include "tools/common/config.h"
+
+namespace entangle {
+
+// --architecture: `min`, `middle` (or `mean`), `max` of the space; `published:T|S|B`; or a file in the published form.
+// Throws Error naming what is wrong, and the known words when there is no such file.
+Architecture resolve_architecture(const std::string& text, const SearchSpace& space);
+
+struct LoadedModel {
+  Config config;
+  std::unique_ptr<Supernet> supernet;
+};
+
+// --weights, with --config where that is not empty; otherwise the configuration that the file carries. The layout of
+// the QKV bias is the file's; `settings` as in load_config. Throws Error when there is neither, or when the weights do
+// not fit.
+LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
+                       const std::vector<std::string>& settings = {});
+
+// The data set of a configuration, or of `spec` when that is not empty. Throws Error when none is named, or when its
+// classes or channels are not the model's.
+DataSource open_data_for(const Config& config, const std::string& spec = "");
+
+// `count` of the indices (all of them when there are fewer), spread evenly over the list: of a data set that is sorted
+// by class, some of each class.
+std::vector<int64_t> spread(const std::vector<int64_t>& indices, int64_t count);
+std::vector<int64_t> all_indices(const Dataset& dataset);
+
+// The held-out images that rank the candidates of a search. Throws Error when there are fewer than SEARCH.images.
+std::vector<int64_t> ranking_images(const Config& config, const DataSource& source);
+
+}  // namespace entangle

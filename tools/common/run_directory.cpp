@@ -1,0 +1,92 @@
+#include "tools/common/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "engine/check.h"
+#include "tools/common/config.h"
+
+namespace entangle {
+namespace {
+
+// Length of the part of a log that ends with step `step`.
+size_t kept_length(const std::string& path, const std::string& text, int64_t step) {
+  size_t begin = 0;
+  for (int64_t line = 1; begin < text.size(); ++line) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;  // torn
+    const auto json = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
+                                            text.begin() + static_cast<std::ptrdiff_t>(end), nullptr, false);
+    const bool valid = json.is_object() && json.contains("step") && json["step"].is_number_integer();
+    // A power cut may leave a last line of zeros that has its newline: torn as well.
+    if (!valid && end + 1 == text.size()) break;
+    CHECK(valid, path, ": line ", line, " is not a step's record; remove the file to resume without the earlier log");
+    if (json["step"].get<int64_t>() > step) break;
+    begin = end + 1;
+  }
+  return begin;
+}
+
+}  // namespace
+
+RunDirectory::RunDirectory(const std::string& path) : path_(path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  CHECK(!error && std::filesystem::is_directory(path), "cannot create the directory ", path, ": ",
+        error ? error.message() : "a file is in the way", "; choose another with --output");
+  const std::string lock_path = file("lock");
+  lock_ = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  CHECK(lock_ >= 0, "cannot write in ", path, ": ", std::strerror(errno), "; choose another with --output");
+  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    char holder[32] = {};
+    const ssize_t length = read(lock_, holder, sizeof holder - 1);
+    close(lock_);
+    FAIL(path, " is in use by process ", length > 0 ? holder : "?", ": wait for it or choose another with --output");
+  }
+  const std::string process = std::to_string(getpid());
+  const bool written = ftruncate(lock_, 0) == 0 && write(lock_, process.data(), process.size()) > 0;
+  if (!written) {
+    const int reason = errno;
+    close(lock_);
+    FAIL("cannot write in ", path, ": ", std::strerror(reason), "; choose another with --output");
+  }
+}
+
+RunDirectory::~RunDirectory() { close(lock_); }
+
+bool RunDirectory::has(const std::string& name) const {
+  std::error_code ignored;
+  return std::filesystem::exists(file(name), ignored);
+}
+
+RunLog::RunLog(const std::string& path, int64_t step) : path_(path) {
+  std::error_code ignored;
+  const std::string text = std::filesystem::exists(path, ignored) ? read_text_file(path) : "";
+  const size_t keep = kept_length(path, text, step);
+  file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  CHECK(file_ >= 0, "cannot write ", path, ": ", std::strerror(errno));
+  if (ftruncate(file_, static_cast<off_t>(keep)) != 0) {
+    const int reason = errno;
+    close(file_);
+    FAIL("cannot cut ", path, " to its first ", keep, " bytes: ", std::strerror(reason));
+  }
+}
+
+RunLog::~RunLog() { close(file_); }
+
+void RunLog::append(const std::string& json) {
+  const std::string line = json + "\n";
+  const ssize_t written = write(file_, line.data(), line.size());
+  CHECK(written == static_cast<ssize_t>(line.size()), "cannot write ", path_, ": ",
+        std::strerror(written < 0 ? errno : ENOSPC));
+}
+
+void RunLog::sync() { CHECK(fsync(file_) == 0, "cannot write ", path_, ": ", std::strerror(errno)); }
+
+}  // namespace entangle

@@ -1,0 +1,55 @@
+// A run's directory: one process at a time, never overwritten by accident.
+//
+//   lock                     held (flock) while a process works in the directory; a dead process does not hold it
+//   config.yaml              the whole configuration of the run
+//   log.jsonl                one JSON object a line, one line a step
+//   checkpoint.safetensors   the newest checkpoint
+//   search.jsonl, best_architecture.json
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace entangle {
+
+class RunDirectory {
+ public:
+  // Creates the directory when it is missing, and locks it. Throws Error when it cannot be created or written, or when
+  // another process holds it, whose number the message names.
+  explicit RunDirectory(const std::string& path);
+  ~RunDirectory();
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  std::string config_file() const { return file("config.yaml"); }
+  std::string checkpoint_file() const { return file("checkpoint.safetensors"); }
+  bool has(const std::string& name) const;
+
+ private:
+  std::string path_;
+  int lock_ = -1;
+};
+
+// log.jsonl, line by line. A line is complete, or it is the last one and torn: a line is written in one call.
+class RunLog {
+ public:
+  // Opens for appending, after cutting what a resume from `step` repeats: lines of a later step, and a torn last line.
+  // Throws Error when a line in the middle is broken, or the file cannot be written.
+  RunLog(const std::string& path, int64_t step);
+  ~RunLog();
+  RunLog(const RunLog&) = delete;
+  RunLog& operator=(const RunLog&) = delete;
+
+  // Appends `json` and a newline. Throws Error with the system's reason (a full disk).
+  void append(const std::string& json);
+  // Waits until the lines are on the disk: before the checkpoint that they belong to.
+  void sync();
+
+ private:
+  std::string path_;
+  int file_ = -1;
+};
+
+}  // namespace entangle

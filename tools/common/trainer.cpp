@@ -1,0 +1,198 @@
+#include "tools/common/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/check.h"
+#include "engine/memory.h"
+#include "engine/ops.h"
+#include "engine/parallel.h"
+#include "nn/checkpoint.h"
+#include "tools/common/cli.h"
+#include "tools/common/models.h"
+
+namespace entangle {
+namespace {
+
+AdamWOptions adamw_options(const TrainConfig& train) {
+  AdamWOptions options;
+  options.beta1 = static_cast<float>(train.beta1);
+  options.beta2 = static_cast<float>(train.beta2);
+  options.eps = static_cast<float>(train.eps);
+  options.weight_decay = static_cast<float>(train.weight_decay);
+  options.clip_norm = static_cast<float>(train.clip_norm);
+  return options;
+}
+
+LoaderOptions loader_options(const Config& config) {
+  LoaderOptions options;
+  options.batch_size = config.train.batch_size;
+  options.workers = std::max(1, threads() / 4);
+  options.seed = config.train.seed;
+  options.augmentation = config.data.augmentation;
+  return options;
+}
+
+// The three subnets that stand for the space, with the keys they have in the log.
+std::vector<std::pair<const char*, Architecture>> landmarks(const SearchSpace& space) {
+  return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
+}
+
+}  // namespace
+
+Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device)
+    : config_(config),
+      run_(run),
+      device_(device),
+      source_(open_data_for(config)),
+      split_(make_split(*source_.train, config.data.held_out, config.data.split_seed)),
+      supernet_(config.model, config.train.seed, device),
+      loader_(std::make_unique<TrainLoader>(source_, split_.train, loader_options(config))),
+      steps_per_epoch_(loader_->steps_per_epoch()),
+      schedule_(config.train.schedule(steps_per_epoch_)),
+      adamw_(adamw_options(config.train)) {
+  if (resume && run_.has("checkpoint.safetensors")) resume_from_checkpoint();
+  if (!split_.held_out.empty() && config.train.health_images > 0) {
+    health_ =
+        std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
+                                        config.model.image_size, EvaluationSet::Keep::yes);
+  }
+  log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
+}
+
+void Trainer::resume_from_checkpoint() {
+  const auto metadata = load_checkpoint(run_.checkpoint_file(), supernet_, true);
+  const auto found = metadata.find("step");
+  CHECK(found != metadata.end(), run_.checkpoint_file(), " does not say its step: it is no training checkpoint");
+  step_ = parse_number(found->second);
+  CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
+        total_steps());
+  checkpoint_step_ = step_;
+}
+
+double Trainer::forward_backward(const Batch& batch, const Architecture& architecture) {
+  const SupernetConfig& model = config_.model;
+  const Tensor images =
+      Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images);
+  const Tensor targets = Tensor::from({batch.count, model.num_classes}, batch.targets);
+  ForwardOptions options;
+  options.training = true;
+  options.seed = config_.train.seed;
+  options.step = static_cast<uint64_t>(step_);
+  Tape tape;
+  const Tensor loss = cross_entropy(supernet_.forward(images, architecture, options), targets);
+  const double value = loss.item();
+  check_finite(value, "the loss", step_ + 1, architecture);
+  tape.backward(loss);
+  return value;
+}
+
+void Trainer::check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const {
+  if (std::isfinite(value)) return;
+  const std::string checkpoint = checkpoint_step_ < 0 ? std::string("there is no checkpoint yet")
+                                                      : concat("the last good checkpoint is ", run_.checkpoint_file(),
+                                                               " of step ", checkpoint_step_);
+  FAIL(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", checkpoint,
+       "; lower TRAIN.lr or set TRAIN.clip_norm");
+}
+
+void Trainer::check_weights(const Architecture& architecture) const {
+  const ParameterArena& arena = supernet_.parameters();
+  double sum = 0;
+  kernels::sum_squares.on(device_)(arena.size(), arena.values(), &sum);
+  check_finite(sum, "a weight", step_, architecture);
+}
+
+Trainer::StepResult Trainer::train_step() {
+  const auto start = std::chrono::steady_clock::now();
+  reset_peak_memory();
+  StepResult result;
+  Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
+  result.architecture = config_.space.sample(rng);
+  result.lr = schedule_.at(step_);
+  const Batch& batch = loader_->next();
+  result.loss = forward_backward(batch, result.architecture);
+  check_finite(gradient_norm(supernet_.parameters()), "the gradient", step_ + 1, result.architecture);
+  adamw_step(supernet_.parameters(), adamw_, step_ + 1, result.lr);
+  ++step_;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.img_per_s = static_cast<double>(batch.count) / seconds;
+  result.memory = memory_counters().peak;
+  return result;
+}
+
+// Held-out accuracy of the landmarks, as JSON for the log and as words for people.
+std::string Trainer::health_report(std::string& summary) const {
+  nlohmann::ordered_json json;
+  for (const auto& [name, architecture] : landmarks(config_.space)) {
+    const Evaluation evaluation = evaluate(supernet_, architecture, *health_);
+    json[name] = evaluation.accuracy();
+    summary += format("  %s %.1f %%", name, 100 * evaluation.accuracy());
+  }
+  return json.dump();
+}
+
+void Trainer::finish_step(const StepResult& result, Progress& progress) {
+  const int64_t epoch = (step_ - 1) / steps_per_epoch_ + 1;
+  const std::string state = format("epoch %lld/%lld  loss %.4f  %.0f img/s", static_cast<long long>(epoch),
+                                   static_cast<long long>(config_.train.epochs), result.loss, result.img_per_s);
+  nlohmann::ordered_json record = {{"step", step_},
+                                   {"epoch", epoch},
+                                   {"loss", result.loss},
+                                   {"lr", result.lr},
+                                   {"architecture", nlohmann::ordered_json::parse(result.architecture.to_json())},
+                                   {"img_per_s", result.img_per_s},
+                                   {"memory", result.memory}};
+  const bool epoch_ends = step_ % steps_per_epoch_ == 0;
+  std::string health;
+  if (epoch_ends) check_weights(result.architecture);
+  if (epoch_ends && health_ != nullptr) record["held_out"] = nlohmann::ordered_json::parse(health_report(health));
+  log_->append(record.dump());
+  progress.update(step_, state);
+  if (epoch_ends) {
+    progress.line(state + (health.empty() ? "" : "  held-out:" + health));
+    save(result.architecture);
+  }
+}
+
+void Trainer::save(const Architecture& last) {
+  if (checkpoint_step_ == step_) return;
+  check_weights(last);
+  log_->sync();
+  CheckpointContent content;
+  content.metadata = {{"step", std::to_string(step_)},
+                      {"epoch", std::to_string(step_ / steps_per_epoch_)},
+                      {"seed", std::to_string(config_.train.seed)},
+                      {"config", config_.to_yaml()}};
+  save_checkpoint(run_.checkpoint_file(), supernet_, content);
+  checkpoint_step_ = step_;
+}
+
+bool Trainer::train() {
+  if (step_ == total_steps()) return true;
+  loader_->start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
+  Progress progress(total_steps(), step_);
+  while (step_ < total_steps()) {
+    const StepResult result = train_step();
+    finish_step(result, progress);
+    if (interrupted()) {
+      save(result.architecture);
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Trainer::report_test() const {
+  const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
+                           EvaluationSet::Keep::no);
+  for (const auto& [name, architecture] : landmarks(config_.space)) {
+    if (interrupted()) return false;
+    std::printf("test  %-8s  %s\n", name, evaluate(supernet_, architecture, test).str().c_str());
+    std::fflush(stdout);
+  }
+  return true;
+}
+
+}  // namespace entangle

@@ -1,0 +1,71 @@
+// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "data/loader.h"
+#include "engine/optimizer.h"
+#include "nn/schedule.h"
+#include "nn/supernet.h"
+#include "tools/common/config.h"
+#include "tools/common/evaluate.h"
+#include "tools/common/progress.h"
+#include "tools/common/run_directory.h"
+
+namespace entangle {
+
+// Step s (0, 1, ...) is a function of the state after step s-1 and of (configuration, s) alone: its batch, its
+// architecture and its drop-path are drawn from the seed and s. So a resumed run computes what the uninterrupted one
+// does, bit for bit, from any step on. In the log, in checkpoints and in messages, step s+1 means "after step s".
+class Trainer {
+ public:
+  // With `resume`, continues from the run's checkpoint; without a checkpoint (the run ended before its first one) from
+  // the start. Throws Error when data or checkpoint do not fit the configuration.
+  Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device);
+
+  // Trains until every epoch is done: true; or until an interrupt: false, after a checkpoint. Throws Error when a loss,
+  // a gradient or a weight is not finite, naming the step, the architecture and the last good checkpoint.
+  bool train();
+
+  // Prints the test accuracy of the smallest, middle and largest subnet. False when interrupted.
+  bool report_test() const;
+
+  int64_t step() const { return step_; }
+  const Supernet& supernet() const { return supernet_; }
+
+ private:
+  struct StepResult {
+    Architecture architecture;
+    double loss = 0, lr = 0, img_per_s = 0;
+    int64_t memory = 0;
+  };
+
+  void resume_from_checkpoint();
+  StepResult train_step();
+  double forward_backward(const Batch& batch, const Architecture& architecture);
+  void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
+  void check_weights(const Architecture& architecture) const;
+  void finish_step(const StepResult& result, Progress& progress);
+  void save(const Architecture& last);
+  std::string health_report(std::string& summary) const;
+  int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
+
+  Config config_;
+  const RunDirectory& run_;
+  DeviceKind device_;
+  DataSource source_;
+  Split split_;
+  Supernet supernet_;
+  std::unique_ptr<TrainLoader> loader_;
+  int64_t steps_per_epoch_ = 0;
+  Schedule schedule_;
+  AdamWOptions adamw_;
+  std::unique_ptr<EvaluationSet> health_;
+  std::unique_ptr<RunLog> log_;
+  int64_t step_ = 0;              // steps done
+  int64_t checkpoint_step_ = -1;  // of the newest checkpoint; -1: there is none
+};
+
+}  // namespace entangle

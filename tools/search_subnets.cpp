@@ -1,0 +1,129 @@
+// Searches a trained supernet for its best subnet under limits, with inherited weights.
+#include <algorithm>
+#include <cstdio>
+
+#include "engine/atomic_file.h"
+#include "engine/check.h"
+#include "nn/cost.h"
+#include "search/search.h"
+#include "tools/common/cli.h"
+#include "tools/common/evaluate.h"
+#include "tools/common/models.h"
+#include "tools/common/progress.h"
+#include "tools/common/run_directory.h"
+
+namespace entangle {
+namespace {
+
+constexpr const char* kExamples =
+    "  ./search_subnets --max-params 600k                the run in runs/fashion-mnist\n"
+    "  ./search_subnets --run runs/T --max-params 6M --images 10k\n"
+    "  ./search_subnets --run runs/T --max-params 6M --algorithm random --output runs/T-random\n"
+    "  ./search_subnets --weights supernet-tiny.safetensors --config T --data imagenet:DIR --output runs/tiny\n"
+    "A killed search continues when the same command is given again.\n";
+
+struct Flags {
+  std::string run = "runs/fashion-mnist", weights, config, output;
+  std::optional<int64_t> population;
+  std::vector<std::string> settings;
+};
+
+// Another population keeps the configuration's shares of mutations and crossovers, unless those are set as well.
+void scale_population(Config& config, const std::optional<int64_t>& population) {
+  if (!population) return;
+  SearchOptions& options = config.search.options;
+  options.mutations = options.mutations * *population / options.population;
+  options.crossovers = options.crossovers * *population / options.population;
+  options.population = *population;
+}
+
+// 64-bit FNV-1a over the weights' words: scores of other weights are not taken from an old log.
+uint64_t fingerprint(const Supernet& supernet) {
+  const ParameterArena& arena = supernet.parameters();
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(arena.values());
+  uint64_t hash = 14695981039346656037ull;
+  for (int64_t i = 0; i < arena.size(); ++i) hash = (hash ^ words[i]) * 1099511628211ull;
+  return hash;
+}
+
+SearchResult run_search(const Config& config, const Supernet& supernet, const EvaluationSet& ranking,
+                        const std::string& log) {
+  const auto fitness = [&](const Architecture& a) { return evaluate(supernet, a, ranking).accuracy(); };
+  const auto params = [&](const Architecture& a) { return cost_of(config.model, a).params; };
+  const int64_t planned = config.search.options.population * config.search.options.generations;
+  Progress progress(planned);
+  double best = 0;
+  const auto report = [&](const Candidate& candidate, int64_t done, int64_t) {
+    best = std::max(best, candidate.accuracy);
+    progress.update(done, format("generation %lld  candidate %lld  top-1 %.2f %%  best %.2f %%",
+                                 static_cast<long long>(candidate.generation), static_cast<long long>(done),
+                                 100 * candidate.accuracy, 100 * best));
+    return !interrupted();
+  };
+  return search(config.space, config.search.options, fitness, params, log, report);
+}
+
+void report_best(const SearchResult& result, int64_t images) {
+  const Candidate& best = result.best;
+  std::printf("best of %zu: top-1 %.2f %% on %lld held-out images, %lld parameters, generation %lld\n%s\n",
+              result.candidates.size(), 100 * best.accuracy, static_cast<long long>(images),
+              static_cast<long long>(best.params), static_cast<long long>(best.generation),
+              best.architecture.to_json().c_str());
+}
+
+void run_program(const Flags& flags, DeviceKind device) {
+  CHECK(flags.weights.empty() || !flags.output.empty(), "--weights needs --output: the directory to write to");
+  const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
+  const std::string weights = flags.weights.empty() ? flags.run + "/checkpoint.safetensors" : flags.weights;
+  LoadedModel model = load_model(weights, flags.config, device, flags.settings);
+  scale_population(model.config, flags.population);
+  const DataSource source = open_data_for(model.config);
+  const EvaluationSet ranking(source.train, source, ranking_images(model.config, source), model.config.model.image_size,
+                              EvaluationSet::Keep::yes);
+  model.config.search.options.subject =
+      format("weights %016llx, %lld held-out images of ", static_cast<unsigned long long>(fingerprint(*model.supernet)),
+             static_cast<long long>(ranking.size())) +
+      source.spec;
+  const SearchResult result = run_search(model.config, *model.supernet, ranking, run.file("search.jsonl"));
+  if (interrupted()) {
+    std::printf("stopped after %zu candidates; give the same command again to continue\n", result.candidates.size());
+    return;
+  }
+  const std::string best = run.file("best_architecture.json");
+  write_file_atomically(best, result.best.architecture.to_json() + "\n");
+  if (!run.has("config.yaml")) write_file_atomically(run.config_file(), model.config.to_yaml());
+  report_best(result, ranking.size());
+  const EvaluationSet test(source.test, source, all_indices(*source.test), model.config.model.image_size,
+                           EvaluationSet::Keep::no);
+  std::printf("test  %s\n", evaluate(*model.supernet, result.best.architecture, test).str().c_str());
+  std::printf("repeat it: ./evaluate_subnet --weights %s --architecture %s%s --data %s\n", weights.c_str(),
+              best.c_str(), flags.config.empty() ? "" : (" --config " + flags.config).c_str(), source.spec.c_str());
+}
+
+}  // namespace
+}  // namespace entangle
+
+int main(int argc, char** argv) {
+  using namespace entangle;
+  Program program("Searches a trained supernet for its most accurate subnet, with inherited weights.", kExamples);
+  Flags flags;
+  CLI::App& app = program.app();
+  CLI::Option* run = app.add_option("--run", flags.run, "directory of a training run")->capture_default_str();
+  app.add_option("--weights", flags.weights, "a weights file, instead of a run")->excludes(run);
+  app.add_option("--config", flags.config, "its configuration, where the weights carry none");
+  app.add_option("--output", flags.output, "directory for search.jsonl and best_architecture.json (default the run's)");
+  program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
+  program.setting("--algorithm", "SEARCH.algorithm", "evolution or random");
+  program.number_setting("--max-params", "SEARCH.max_params", "most parameters, inclusive");
+  program.number_setting("--min-params", "SEARCH.min_params", "fewest parameters, inclusive");
+  program.number_setting("--generations", "SEARCH.generations", "generations");
+  program.number_setting("--images", "SEARCH.images", "held-out images that rank the candidates");
+  program.number("--population", flags.population, "candidates of a generation")->check(CLI::PositiveNumber);
+  program.settings_option();
+  return program.run(argc, argv, [&] {
+    flags.settings = program.settings();
+    if (program.seed()) flags.settings.push_back(concat("SEARCH.seed=", *program.seed()));
+    watch_for_interrupts();
+    run_program(flags, program.device());
+  });
+}

@@ -1,0 +1,95 @@
+// Trains the entangled supernet of a configuration.
+#include <cstdio>
+#include <filesystem>
+
+#include "engine/atomic_file.h"
+#include "engine/check.h"
+#include "nn/cost.h"
+#include "tools/common/cli.h"
+#include "tools/common/config.h"
+#include "tools/common/run_directory.h"
+#include "tools/common/trainer.h"
+
+namespace entangle {
+namespace {
+
+constexpr const char* kExamples =
+    "  ./train_supernet                                  Fashion-MNIST, a few minutes on two cores\n"
+    "  ./train_supernet --epochs 30 --output runs/long\n"
+    "  ./train_supernet --resume                         continues an interrupted run\n"
+    "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
+
+struct Flags {
+  std::string config, output;
+  std::vector<std::string> settings;  // all that the command line says about the configuration
+  bool resume = false;
+};
+
+// What the command line asks for; for a resume without --config, on top of what the run has.
+Config wanted_config(const Flags& flags, const std::string& stored) {
+  if (!flags.config.empty()) return load_config(flags.config, flags.settings);
+  if (stored.empty()) return load_config("fashion-mnist", flags.settings);
+  return parse_config(read_text_file(stored), stored, flags.settings);
+}
+
+std::string output_of(const Flags& flags) {
+  if (!flags.output.empty()) return flags.output;
+  return "runs/" + (flags.config.empty() ? "fashion-mnist" : load_config(flags.config).name);
+}
+
+// A resumed run keeps its configuration: what the command line says about it must agree.
+Config resumed_config(const Flags& flags, const std::string& output) {
+  const std::string stored = output + "/config.yaml";
+  CHECK(std::filesystem::exists(stored), output, " holds no run to resume; start one without --resume");
+  const Config before = parse_config(read_text_file(stored), stored);
+  const std::string difference = first_difference(before, wanted_config(flags, stored));
+  CHECK(difference.empty(), "a resumed run keeps its configuration, but ", difference,
+        "; leave that away, or start another run with --output");
+  return before;
+}
+
+void print_next_command(const Config& config, const std::string& output) {
+  const double smallest = static_cast<double>(cost_of(config.model, config.space.smallest()).params);
+  const double largest = static_cast<double>(cost_of(config.model, config.space.largest()).params);
+  std::printf("next: ./search_subnets --run %s --max-params %.0fk\n", output.c_str(), (smallest + largest) / 2000);
+}
+
+void train(const Flags& flags, DeviceKind device) {
+  const std::string output = output_of(flags);
+  const Config config = flags.resume ? resumed_config(flags, output) : wanted_config(flags, "");
+  const RunDirectory run(output);
+  CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
+        " holds a run already: continue it with --resume, or start another with --output");
+  Trainer trainer(config, run, flags.resume, device);
+  if (!flags.resume) write_file_atomically(run.config_file(), config.to_yaml());
+  std::printf("training %s in %s: %.3g architectures in %.2f M parameters\n", config.name.c_str(), output.c_str(),
+              config.space.count(), static_cast<double>(cost_of(config.model, config.model.full()).params) / 1e6);
+  if (trainer.train() && trainer.report_test()) {
+    print_next_command(config, output);
+  } else {
+    std::printf("stopped after step %lld; continue with: ./train_supernet --resume --output %s\n",
+                static_cast<long long>(trainer.step()), output.c_str());
+  }
+}
+
+}  // namespace
+}  // namespace entangle
+
+int main(int argc, char** argv) {
+  using namespace entangle;
+  Program program("Trains a supernet: all architectures of a search space in one set of weights.", kExamples);
+  Flags flags;
+  program.app().add_option("--config", flags.config, "a file or a built-in name: fashion-mnist (default), T, S, B");
+  program.app().add_option("--output", flags.output, "the run's directory (default runs/<name of the configuration>)");
+  program.app().add_flag("--resume", flags.resume, "continue the run in that directory");
+  program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
+  program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
+  program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
+  program.settings_option();
+  return program.run(argc, argv, [&] {
+    flags.settings = program.settings();
+    if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
+    watch_for_interrupts();
+    train(flags, program.device());
+  });
+}
