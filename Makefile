@@ -10,9 +10,9 @@ Q = $(if $(V),,@echo '  $@' &&)
 BUILD := build/$(if $(SANITIZE),sanitize,release)
 BIN := $(if $(SANITIZE),$(BUILD)/bin/)
 
+comma := ,
 WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-O1 -g -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
-comma := ,
 CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
 KERNEL_FLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math

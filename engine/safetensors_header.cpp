@@ -244,15 +244,14 @@ SafetensorsHeader parse_safetensors_header(const std::string& path, const std::s
 std::string make_safetensors_header(const std::string& path, const std::vector<TensorToWrite>& tensors,
                                     const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
-  const auto add = [&](const std::string& name, const std::string& value) {
-    header += (header.size() > 1 ? "," : "") + json_string(name, path) + ":" + value;
-  };
   if (!metadata.empty()) {
-    std::string strings;
+    header += json_string(kMetadata, path) + ":{";
     for (const auto& [key, value] : metadata) {
-      strings += (strings.empty() ? "" : ",") + json_string(key, path) + ":" + json_string(value, path);
+      if (key != metadata.begin()->first) header += ',';
+      header += json_string(key, path) += ':';
+      header += json_string(value, path);
     }
-    add(kMetadata, "{" + strings + "}");
+    header += '}';
   }
   std::set<std::string> names = {kMetadata};
   uint64_t begin = 0;
@@ -260,8 +259,10 @@ std::string make_safetensors_header(const std::string& path, const std::vector<T
     CHECK(names.insert(tensor.name).second, path, ": cannot be written: two tensors are called ",
           in_quotes(tensor.name));
     const TensorEntry entry = entry_of(path, tensor, begin);
-    add(tensor.name, concat("{\"dtype\":\"", entry.dtype, "\",\"shape\":", json(entry.shape).dump(),
-                            ",\"data_offsets\":[", entry.begin, ",", entry.end, "]}"));
+    if (header.size() > 1) header += ',';
+    header +=
+        concat(json_string(tensor.name, path), ":{\"dtype\":\"", entry.dtype, "\",\"shape\":", json(entry.shape).dump(),
+               ",\"data_offsets\":[", entry.begin, ",", entry.end, "]}");
     begin = entry.end;
   }
   header += "}";

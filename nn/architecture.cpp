@@ -38,13 +38,22 @@ void append_list(std::string& text, const std::vector<Number>& list) {
 // NaN fails too.
 bool within(double value, double largest) { return value > 0 && value <= largest; }
 
-std::string entry(const char* list, size_t index) { return concat(list, "[", index, "]"); }
+// Names an entry of a list; made into text in messages only.
+struct Entry {
+  const char* list;
+  size_t index;
+};
 
-void check_size(const std::string& name, int64_t value, int64_t largest) {
+std::ostream& operator<<(std::ostream& out, const Entry& entry) {
+  return out << entry.list << "[" << entry.index << "]";
+}
+
+template <class Name>
+void check_size(const Name& name, int64_t value, int64_t largest) {
   CHECK(value >= 1 && value <= largest, "architecture: ", name, " is ", value, ", but must lie in 1 .. ", largest);
 }
 
-void check_ratio(const std::string& name, double value) {
+void check_ratio(const Entry& name, double value) {
   CHECK(within(value, LargestSize::mlp_ratio), "architecture: ", name, " is ", value,
         ", but must be above 0 and at most ", LargestSize::mlp_ratio);
 }
@@ -55,7 +64,8 @@ std::string excerpt(const json& value) {
   return text.size() <= 40 ? text : text.substr(0, 40) + "...";
 }
 
-int64_t to_integer(const std::string& name, const json& value) {
+template <class Name>
+int64_t to_integer(const Name& name, const json& value) {
   CHECK(value.is_number_integer(), "architecture: ", name, " is ", excerpt(value), ", but must be a whole number");
   // An unsigned number beyond int64 would wrap around.
   if (value.is_number_unsigned()) {
@@ -72,7 +82,8 @@ const json& list_of(const json& object, const char* name, int depth) {
   return list;
 }
 
-int size_of(const std::string& name, const json& value, int largest) {
+template <class Name>
+int size_of(const Name& name, const json& value, int largest) {
   const int64_t size = to_integer(name, value);
   check_size(name, size, largest);
   return static_cast<int>(size);
@@ -142,10 +153,10 @@ Architecture Architecture::from_json(const std::string& text) {
   const json& ratios = list_of(object, "mlp_ratio", out.depth);
   const json& heads = list_of(object, "num_heads", out.depth);
   for (size_t i = 0; i < ratios.size(); ++i) {
-    const std::string name = entry("mlp_ratio", i);
+    const Entry name = {"mlp_ratio", i};
     CHECK(ratios[i].is_number(), "architecture: ", name, " is ", excerpt(ratios[i]), ", but must be a number");
     out.mlp_ratio.push_back(ratios[i].get<double>());
-    out.num_heads.push_back(size_of(entry("num_heads", i), heads[i], LargestSize::num_heads));
+    out.num_heads.push_back(size_of(Entry{"num_heads", i}, heads[i], LargestSize::num_heads));
   }
   out.validate();
   return out;
@@ -158,10 +169,11 @@ void Architecture::validate() const {
   CHECK(mlp_ratio.size() == blocks && num_heads.size() == blocks, "architecture: mlp_ratio has ", mlp_ratio.size(),
         " entries and num_heads ", num_heads.size(), ", but depth is ", depth, ": one entry for each block is needed");
   for (size_t i = 0; i < blocks; ++i) {
-    check_ratio(entry("mlp_ratio", i), mlp_ratio[i]);
-    CHECK(hidden_width(embed_dim, mlp_ratio[i]) >= 1, "architecture: ", entry("mlp_ratio", i), " is ", mlp_ratio[i],
+    const Entry ratio = {"mlp_ratio", i};
+    check_ratio(ratio, mlp_ratio[i]);
+    CHECK(hidden_width(embed_dim, mlp_ratio[i]) >= 1, "architecture: ", ratio, " is ", mlp_ratio[i],
           ", which leaves an MLP without a hidden unit at embed_dim ", embed_dim);
-    check_size(entry("num_heads", i), num_heads[i], LargestSize::num_heads);
+    check_size(Entry{"num_heads", i}, num_heads[i], LargestSize::num_heads);
   }
 }
 

@@ -19,6 +19,7 @@ struct Cost {
   int64_t activation_bytes;
 };
 
+// Throws Error when the configuration is not valid, the architecture does not fit or batch is not in 1 .. 65536.
 Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch = 1);
 
 }  // namespace entangle

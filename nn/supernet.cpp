@@ -5,18 +5,41 @@
 
 #include "engine/check.h"
 #include "engine/ops.h"
+#include "engine/parallel.h"
 
 namespace entangle {
 namespace {
 
 constexpr float kLayerNormEps = 1e-5f;
 
-// Standard normal, redrawn until |std * value| <= 2: the cut is absolute, as published.
-double truncated_normal(Rng& rng, double std_dev) {
-  for (;;) {
-    const double value = std_dev * normal(rng);
-    if (std::abs(value) <= 2) return value;
+// Four standard normals for one block of a sequence (Box-Muller).
+void normal_block(RngKey key, uint64_t block, double* out) {
+  constexpr double kUnit = 1.0 / 4294967296.0, kTwoPi = 6.283185307179586;
+  const RngBlock words = rng_block(key, block);
+  for (int pair = 0; pair < 2; ++pair) {
+    const double radius = std::sqrt(-2 * std::log((words.word[2 * pair] + 0.5) * kUnit));
+    const double angle = kTwoPi * kUnit * words.word[2 * pair + 1];
+    out[2 * pair] = radius * std::cos(angle);
+    out[2 * pair + 1] = radius * std::sin(angle);
   }
+}
+
+// Fills n values from a normal of that deviation, redrawing what lies beyond +-2: the cut is absolute, as published.
+void fill_truncated_normal(RngKey key, double std_dev, int64_t n, float* values) {
+  constexpr int64_t kPerChunk = 4096;
+  parallel_for((n + kPerChunk - 1) / kPerChunk, [&](int64_t chunk) {
+    double four[4];
+    for (int64_t i = chunk * kPerChunk; i < std::min(n, (chunk + 1) * kPerChunk); ++i) {
+      if (i % 4 == 0) normal_block(key, static_cast<uint64_t>(i) / 4, four);
+      double value = std_dev * four[i % 4];
+      for (uint64_t attempt = 1; std::abs(value) > 2; ++attempt) {
+        double again[4];
+        normal_block(key, (attempt << 40) + static_cast<uint64_t>(i), again);
+        value = std_dev * again[0];
+      }
+      values[i] = static_cast<float>(value);
+    }
+  });
 }
 
 }  // namespace
@@ -94,20 +117,20 @@ void Supernet::initialise(uint64_t seed) {
   };
   for (size_t i = 0; i < parameters_.all().size(); ++i) {
     const Parameter& parameter = parameters_.all()[i];
-    Rng rng(seed, Stream::initialization, i);
     float* values = parameters_.values() + parameter.offset;
     const int64_t n = parameter.shape.count();
     const double fan_in = static_cast<double>(parameter.shape[parameter.shape.rank - 1]);
     if (parameter.name.rfind("patch_embed_super", 0) == 0) {
       const int64_t columns = parameters_[patch_w_].shape[1];
       const double bound = 1 / std::sqrt(static_cast<double>(columns));
+      Rng rng(seed, Stream::initialization, i);
       std::generate_n(values, n, [&] { return static_cast<float>(rng.uniform(-bound, bound)); });
     } else if (ends_with(parameter.name, "norm.weight")) {
       std::fill_n(values, n, 1.0f);
     } else if (!ends_with(parameter.name, ".bias")) {
       const bool is_linear = ends_with(parameter.name, ".weight");
       const double std_dev = config_.init_std > 0 || !is_linear ? small : 1 / std::sqrt(fan_in);
-      std::generate_n(values, n, [&] { return static_cast<float>(truncated_normal(rng, std_dev)); });
+      fill_truncated_normal(rng_key(seed, Stream::initialization, i), std_dev, n, values);
     }
   }
 }

@@ -9,10 +9,11 @@
 namespace entangle {
 namespace {
 
-// A random draw gives up after this many refused ones. A space with up to as many architectures is then searched
+// A random draw gives up after this many refused ones. A space of at most kEnumerable architectures is then searched
 // completely, so that "none is left" is proven; a larger one by walks into the limits' window.
-constexpr int kUniformDraws = 10000;
-constexpr int kWalks = 100, kWalkSteps = 500;
+constexpr int kUniformDraws = 1000;
+constexpr double kEnumerable = 10000;
+constexpr int kWalks = 20, kWalkSteps = 500;
 constexpr int64_t kAttemptsPerChild = 10;
 
 }  // namespace
@@ -79,7 +80,7 @@ std::optional<Candidate> CandidateSource::admit(const Architecture& architecture
 }
 
 void CandidateSource::fail_empty() const {
-  const bool complete = space_.count() <= kUniformDraws;
+  const bool complete = space_.count() <= kEnumerable;
   std::string nearest;
   if (nearest_below_ != std::numeric_limits<int64_t>::min()) nearest += concat(" ", nearest_below_, " below");
   if (nearest_above_ != std::numeric_limits<int64_t>::max())
@@ -95,7 +96,7 @@ void CandidateSource::fail_empty() const {
 
 std::optional<Candidate> CandidateSource::random(Rng& rng) {
   if (std::optional<Candidate> candidate = uniform(rng)) return candidate;
-  return space_.count() <= kUniformDraws ? enumerated(rng) : walked(rng);
+  return space_.count() <= kEnumerable ? enumerated(rng) : walked(rng);
 }
 
 std::optional<Candidate> CandidateSource::uniform(Rng& rng) {

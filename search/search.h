@@ -19,6 +19,7 @@ struct SearchOptions {
   double mutate_shape = 0.4;  // s_prob: depth, embed_dim
   uint64_t seed = 0;
   int64_t min_params = 0, max_params = 0;  // inclusive; 0: no limit
+  std::string subject;                     // what is scored, and on what: recorded, so that a log of another is refused
   // Throws Error naming the option, its value and what is allowed.
   void validate(const SearchSpace& space) const;
 };

@@ -141,6 +141,9 @@ TEST(Cost, ActivationsByHand) {
   EXPECT_EQ(cost_of(config, tiny_architecture(), 6).activation_bytes, 4 * (6 * image + 1));
   config.drop_path = 0.1;  // the two factors of block 1
   EXPECT_EQ(cost_of(config, tiny_architecture(), 6).activation_bytes, 4 * (6 * (image + 2) + 1));
+  config.drop_path = 0;
+  config.dropout = 0.1;  // after the tokens; in both blocks after proj, gelu and fc2
+  EXPECT_EQ(cost_of(config, tiny_architecture()).activation_bytes, 4 * (image + 45 + 4 * 45 + 5 * (13 + 18) + 1));
 }
 
 TEST(Cost, GrowsWithEveryGene) {

@@ -60,14 +60,15 @@ struct Case {
   Reference<ForwardOf<double>, ForwardOf<reference::Bounded>> forward;
   // The gradients of the inputs in their order; those that need none may be missing at the end.
   Reference<BackwardOf<double>, BackwardOf<reference::Bounded>> backward;
-  double tolerance = 8;  // c in  |got - want| <= c eps (|want| + error)
+  double tolerance = 8;  // c of compare()
 };
 
 // Everything in the list above.
 Faults check_case(const Case& c);
 
-// Appends a fault unless every |got - want.value| <= c eps (|want.value| + want.error + smallest normal number), with
-// eps = 2^-24, half a unit in the last place of 1. A NaN fails.
+// Appends a fault unless every |got - want.value| <= c eps (|want.value| + scale), with eps = 2^-24, half a unit in the
+// last place of 1. The scale is what want.error exceeds |want.value| by, as the error counts the last rounding already,
+// plus the smallest normal number, below which roundings stop to shrink. A NaN or an infinity fails.
 void compare(const std::string& what, const std::vector<float>& got, const reference::Array<reference::Bounded>& want,
              double c, Faults& faults);
 uint32_t bits_of(float word);

@@ -44,7 +44,7 @@ void compare(const std::string& what, const std::vector<float>& got, const Array
   double worst_ratio = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     const double smallest = std::numeric_limits<float>::min();
-    const double tolerance = c * kEps * (std::fabs(want[i].value) + want[i].error + smallest);
+    const double tolerance = c * kEps * (std::max(std::fabs(want[i].value), want[i].error) + smallest);
     const double ratio = std::fabs(double(got[i]) - want[i].value) / tolerance;
     if (std::isfinite(tolerance) && ratio <= 1) continue;
     if (wrong++ == 0 || !(ratio <= worst_ratio)) {

@@ -109,9 +109,10 @@ Arrays<T> layer_norm_backward(int64_t rows, int64_t width, double eps, const Arr
 }
 
 // ------------------------------------------------------------------------------------------------------------ gelu ---
+// (1 + erf(x / sqrt 2)) / 2, written so that the left tail keeps its digits.
 template <class T>
 T normal_cdf(const T& x) {
-  return (T(1) + erf(x / T(std::sqrt(2.0)))) / T(2);
+  return erfc(-x / T(std::sqrt(2.0))) / T(2);
 }
 
 template <class T>

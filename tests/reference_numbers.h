@@ -37,9 +37,11 @@ inline Bounded operator/(const Bounded& a, const Bounded& b) {
   return {value, (a.error + std::fabs(value) * b.error) / std::fabs(b.value) + std::fabs(value)};
 }
 inline Bounded& operator+=(Bounded& a, const Bounded& b) { return a = a + b; }
+// What vanishes may stop at the smallest normal number of fp32 instead: that many eps.
+inline constexpr double kUnderflow = 0x1p-126 / 0x1p-24;
 inline Bounded exp(const Bounded& a) {
   const double value = std::exp(a.value);
-  return {value, value * (a.error + 1)};
+  return {value, value * (a.error + 1) + kUnderflow};
 }
 inline Bounded log(const Bounded& a) {
   const double value = std::log(a.value);
@@ -49,15 +51,15 @@ inline Bounded sqrt(const Bounded& a) {
   const double value = std::sqrt(a.value);
   return {value, (value > 0 ? a.error / (2 * value) : 0) + value};
 }
-inline Bounded erf(const Bounded& a) {
-  const double value = std::erf(a.value);
-  return {value, 2 / std::sqrt(M_PI) * std::exp(-a.value * a.value) * a.error + std::fabs(value)};
+inline Bounded erfc(const Bounded& a) {
+  const double value = std::erfc(a.value);
+  return {value, 2 / std::sqrt(M_PI) * std::exp(-a.value * a.value) * a.error + value + kUnderflow};
 }
 
 inline double value_of(double a) { return a; }
 inline double value_of(const Bounded& a) { return a.value; }
 
-using std::erf, std::exp, std::log, std::sqrt;
+using std::erfc, std::exp, std::log, std::sqrt;
 
 template <class T>
 using Array = std::vector<T>;

@@ -22,7 +22,7 @@ constexpr double kBelowOne = 1 - 1e-9;  // [0, 1)
 constexpr double kLargestSeed = 18446744073709551615.0;
 constexpr Range64 kDepth = {1, LargestSize::depth}, kWidth = {1, LargestSize::embed_dim};
 constexpr Range64 kHeads = {1, LargestSize::num_heads}, kRatio = {0.01, LargestSize::mlp_ratio};
-constexpr Range64 kCount = {0, kMany}, kRate = {0, kMany}, kShare = {0, 1}, kPart = {0, kBelowOne};
+constexpr Range64 kCount = {0, kMany}, kRate = {0, 1e38}, kShare = {0, 1}, kPart = {0, kBelowOne};
 constexpr Range64 kSeed = {0, kLargestSeed};
 
 Bindings published_bindings(Config& c) {

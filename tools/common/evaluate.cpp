@@ -30,7 +30,7 @@ std::string Evaluation::str() const {
                 percent * static_cast<double>(top5), loss, static_cast<long long>(images));
 }
 
-void accumulate(const std::vector<float>& logits, const std::vector<int64_t>& labels, int64_t classes,
+void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& labels, int64_t classes,
                 Evaluation& evaluation) {
   for (size_t i = 0; i < labels.size(); ++i) {
     const float* row = logits.data() + static_cast<int64_t>(i) * classes;
@@ -61,7 +61,7 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
         Tensor::from({part.count, model.in_channels, model.image_size, model.image_size}, part.images);
     const Tensor logits = supernet.forward(images, architecture);
     try {
-      accumulate(logits.to_vector(), part.labels, model.num_classes, evaluation);
+      add_logits(logits.to_vector(), part.labels, model.num_classes, evaluation);
     } catch (const Error& error) {
       FAIL(error.what(), " (architecture ", architecture.to_json(), ")");
     }

@@ -49,7 +49,7 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
 
 // Adds logits [count, classes] of images with the given labels: a label's rank is the number of classes with a larger
 // logit, or with an equal one and a smaller index. `loss` sums here; evaluate() divides at the end.
-void accumulate(const std::vector<float>& logits, const std::vector<int64_t>& labels, int64_t classes,
+void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& labels, int64_t classes,
                 Evaluation& evaluation);
 
 }  // namespace entangle

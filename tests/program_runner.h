@@ -1,0 +1,41 @@
+// Runs the built programs as a user does. They are looked for in the folder that ENTANGLE_PROGRAMS names, else here.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace entangle {
+
+struct Outcome {
+  int status = 0;  // the exit code, or minus the signal that ended it
+  std::string out, err;
+};
+
+// A running program; its output goes to files in `directory`.
+class Running {
+ public:
+  // `largest_file`: a limit on the size of the files it may write, in bytes, as a full disk would be; 0: none.
+  Running(const std::string& directory, const std::vector<std::string>& command, size_t largest_file = 0);
+  ~Running();  // kills it when it still runs
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  void signal(int number);
+  Outcome wait();
+
+ private:
+  std::string directory_;
+  pid_t process_ = -1;
+};
+
+inline Outcome run_program(const std::string& directory, const std::vector<std::string>& command) {
+  return Running(directory, command).wait();
+}
+
+// Waits until a file has `lines` lines: false after ten seconds.
+bool wait_for_lines(const std::string& path, int64_t lines);
+
+}  // namespace entangle

@@ -1,0 +1,280 @@
+// The programs as a user meets them: arguments, errors, a killed and resumed training run, search, evaluation.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "engine/safetensors.h"
+#include "nn/checkpoint.h"
+#include "tests/files.h"
+#include "tests/program_runner.h"
+#include "tests/temporary_directory.h"
+#include "tools/common/models.h"
+#include "tools/common/run_directory.h"
+
+#include <gtest/gtest.h>
+
+namespace entangle {
+namespace {
+
+constexpr int kTrain = 120, kHeldOut = 40, kTest = 30, kEpochs = 6, kBatch = 8;
+constexpr int kStepsPerEpoch = (kTrain - kHeldOut) / kBatch, kSteps = kEpochs * kStepsPerEpoch;
+
+const char* const kTinyConfig = R"(
+SUPERNET: {MLP_RATIO: 2, NUM_HEADS: 2, EMBED_DIM: 16, DEPTH: 2}
+SEARCH_SPACE: {MLP_RATIO: [1, 2], NUM_HEADS: [1, 2], EMBED_DIM: [8, 16], DEPTH: [1, 2]}
+MODEL: {image_size: 28, patch_size: 14, in_channels: 1, num_classes: 10, head_dim: 8, max_relative_position: 1}
+TRAIN: {epochs: 6, batch_size: 8, lr: 1e-2, lr_scale_batch: false, warmup_epochs: 1, drop_path: 0.1, health_images: 20}
+DATA: {held_out: 40, flip: 0.5, erase: 0.25, mixup_alpha: 0.8, cutmix_alpha: 1, label_smoothing: 0.1}
+SEARCH: {population: 4, generations: 2, top: 2, mutations: 2, crossovers: 1, images: 40}
+)";
+
+std::string big_endian(uint32_t value) {
+  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+          static_cast<char>(value)};
+}
+
+// A data set whose images are noise around a brightness that tells the class.
+void write_idx(const std::string& folder, const std::string& part, int count) {
+  std::string images = big_endian(0x803) + big_endian(static_cast<uint32_t>(count)) + big_endian(28) + big_endian(28);
+  std::string labels = big_endian(0x801) + big_endian(static_cast<uint32_t>(count));
+  Rng rng(5, Stream::synthetic, static_cast<uint64_t>(count));
+  for (int i = 0; i < count; ++i) {
+    labels += static_cast<char>(i % 10);
+    for (int p = 0; p < 28 * 28; ++p) images += static_cast<char>(20 * (i % 10) + rng.below(60));
+  }
+  write_raw(folder + "/" + part + "-images-idx3-ubyte", images);
+  write_raw(folder + "/" + part + "-labels-idx1-ubyte", labels);
+}
+
+// A temporary directory with a small data set and a configuration for it.
+class Programs : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directory(dir.path("data"));
+    write_idx(dir.path("data"), "train", kTrain);
+    write_idx(dir.path("data"), "t10k", kTest);
+    write_raw(dir.path("tiny.yaml"), kTinyConfig);
+  }
+
+  std::vector<std::string> train(const std::string& run, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> command = {
+        "train_supernet", "--config",   dir.path("tiny.yaml"), "--data", "fashion-mnist:" + dir.path("data"),
+        "--output",       dir.path(run)};
+    command.insert(command.end(), more.begin(), more.end());
+    return command;
+  }
+  Outcome run(const std::vector<std::string>& command) const { return run_program(dir.root(), command); }
+  std::string checkpoint(const std::string& run) const { return dir.path(run + "/checkpoint.safetensors"); }
+
+  void expect_trains(const std::string& run_name, const std::vector<std::string>& more) const {
+    const Outcome outcome = run(train(run_name, more));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+  }
+  // An error of the user's: exit 1 and one line that has the parts.
+  void expect_user_error(const std::vector<std::string>& command, const std::vector<std::string>& parts) const {
+    check_user_error(run(command), parts);
+  }
+  void check_user_error(const Outcome& outcome, const std::vector<std::string>& parts) const {
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    for (const std::string& part : parts) EXPECT_NE(outcome.err.find(part), std::string::npos) << outcome.err;
+  }
+
+  TemporaryDirectory dir;
+};
+
+// The log without what depends on the clock and the machine.
+std::vector<nlohmann::json> log_records(const std::string& path) {
+  std::vector<nlohmann::json> records;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    records.push_back(nlohmann::json::parse(line));
+    records.back().erase("img_per_s");
+    records.back().erase("memory");
+  }
+  return records;
+}
+
+std::string line_with(const std::string& text, const std::string& begin) {
+  const size_t at = text.find(begin);
+  return at == std::string::npos ? "" : text.substr(at, text.find('\n', at) - at);
+}
+
+TEST_F(Programs, HelpAndVersionSucceedAndWrongArgumentsExitWithTwo) {
+  for (const char* program : {"train_supernet", "search_subnets", "evaluate_subnet"}) {
+    const Outcome help = run({program, "--help"});
+    EXPECT_EQ(help.status, 0);
+    EXPECT_NE(help.out.find(std::string("Examples:\n  ./") + program), std::string::npos) << help.out;
+    EXPECT_EQ(run({program, "--version"}).status, 0);
+    for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--no-such-flag"},
+                                                  {"--threads", "many"},
+                                                  {"--device", "tpu"},
+                                                  {"--precision", "fp8"},
+                                                  {"--seed", "-1"},
+                                                  {"stray"}}) {
+      std::vector<std::string> command = {program};
+      command.insert(command.end(), wrong.begin(), wrong.end());
+      const Outcome outcome = run(command);
+      EXPECT_EQ(outcome.status, 2) << program << " " << wrong[0];
+      EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u) << outcome.err;
+    }
+  }
+  EXPECT_EQ(run({"search_subnets", "--max-params", "6Q"}).status, 2);
+  EXPECT_EQ(run({"evaluate_subnet", "--input", "only"}).status, 2);
+}
+
+TEST_F(Programs, UserErrorsAreOneLineAndExitWithOne) {
+  expect_user_error(train("run", {"--device", "cuda:1"}), {"no CUDA", "--device cpu"});
+  expect_user_error(train("run", {"--precision", "bf16"}), {"not in this build"});
+  expect_user_error(train("run", {"--set", "TRAIN.epoch=3"}), {"TRAIN.epoch", "TRAIN.epochs"});
+  expect_user_error(train("run", {"--epochs", "0"}), {"TRAIN.epochs is 0"});
+  expect_user_error(train("run", {"--data", "fashion-mnist:" + dir.path("nowhere")}), {dir.path("nowhere")});
+  expect_user_error(train("run", {"--set", "MODEL.num_classes=9"}), {"10 classes", "9"});
+  expect_user_error(train("run", {"--batch-size", "1k"}), {"1000", "80"});
+  expect_user_error(train("nothing", {"--resume"}), {"no run to resume", "without --resume"});
+  expect_user_error(train("tiny.yaml/run"), {"cannot create", "--output"});
+  expect_user_error({"search_subnets", "--run", dir.path("none")}, {"none/checkpoint.safetensors"});
+  expect_user_error({"evaluate_subnet", "--architecture", "max"}, {"no weights", "--weights"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("nothing"))) << "a refused resume leaves no directory";
+}
+
+TEST_F(Programs, KilledRunResumesToTheSameBits) {
+  expect_trains("whole", {"--threads", "1"});
+  std::random_device random;
+  const int first = 1 + static_cast<int>(random() % (kSteps / 3));
+  const int second = kSteps / 2 + static_cast<int>(random() % (kSteps / 3));
+  SCOPED_TRACE("killed at steps " + std::to_string(first) + " and " + std::to_string(second));
+  const std::string log = dir.path("cut/log.jsonl");
+  for (const auto& [step, flag] :
+       {std::pair(first, std::string("--threads")), std::pair(second, std::string("--resume"))}) {
+    Running running(dir.root(), train("cut", flag == "--resume" ? std::vector<std::string>{"--resume", "--threads", "1"}
+                                                                : std::vector<std::string>{flag, "2"}));
+    ASSERT_TRUE(wait_for_lines(log, step));
+    running.signal(SIGKILL);
+    EXPECT_EQ(running.wait().status, -SIGKILL) << "it ended before it could be killed";
+  }
+  std::ofstream(log, std::ios::app) << "{\"step\":";  // a torn line
+  expect_trains("cut", {"--resume", "--threads", "2"});
+  EXPECT_TRUE(read_raw(checkpoint("cut")) == read_raw(checkpoint("whole")));
+  EXPECT_EQ(log_records(log), log_records(dir.path("whole/log.jsonl")));
+  EXPECT_EQ(log_records(log).size(), static_cast<size_t>(kSteps));
+}
+
+TEST_F(Programs, InterruptCheckpointsInMidEpochAndResumes) {
+  expect_trains("whole", {});
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const bool resume = signal == SIGTERM;
+    Running running(dir.root(),
+                    train("cut", resume ? std::vector<std::string>{"--resume"} : std::vector<std::string>{}));
+    ASSERT_TRUE(wait_for_lines(dir.path("cut/log.jsonl"), resume ? kSteps / 2 : kStepsPerEpoch / 2));
+    running.signal(signal);
+    const Outcome outcome = running.wait();
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_NE(outcome.out.find("--resume --output " + dir.path("cut")), std::string::npos) << outcome.out;
+    const auto metadata = read_checkpoint_metadata(checkpoint("cut"));
+    EXPECT_EQ(std::stoul(metadata.at("step")), log_records(dir.path("cut/log.jsonl")).size());
+  }
+  expect_trains("cut", {"--resume"});
+  EXPECT_TRUE(read_raw(checkpoint("cut")) == read_raw(checkpoint("whole")));
+  EXPECT_EQ(log_records(dir.path("cut/log.jsonl")), log_records(dir.path("whole/log.jsonl")));
+}
+
+TEST_F(Programs, RunsAreNotOverwrittenAndKeepTheirConfiguration) {
+  expect_trains("run", {"--epochs", "1"});
+  const std::string before = read_raw(checkpoint("run"));
+  expect_user_error(train("run"), {"holds a run already", "--resume", "--output"});
+  expect_user_error(train("run", {"--resume"}), {"TRAIN.epochs is 1 before and 6 now"});
+  EXPECT_TRUE(read_raw(checkpoint("run")) == before);
+  const Outcome finished = run({"train_supernet", "--resume", "--output", dir.path("run")});
+  EXPECT_EQ(finished.status, 0) << finished.err;
+  EXPECT_NE(finished.out.find("next: ./search_subnets --run"), std::string::npos) << finished.out;
+  EXPECT_TRUE(read_raw(checkpoint("run")) == before);
+  const RunDirectory held(dir.path("run"));
+  expect_user_error({"train_supernet", "--resume", "--output", dir.path("run")}, {"in use by process"});
+}
+
+TEST_F(Programs, LogHasOneRecordForEachStep) {
+  expect_trains("run", {"--epochs", "2", "--seed", "3"});
+  std::ifstream in(dir.path("run/log.jsonl"));
+  int step = 0;
+  for (std::string line; std::getline(in, line);) {
+    const auto record = nlohmann::json::parse(line);
+    EXPECT_EQ(record["step"], ++step);
+    EXPECT_EQ(record["epoch"], (step - 1) / kStepsPerEpoch + 1);
+    for (const char* key : {"loss", "lr", "img_per_s", "memory"}) EXPECT_GT(record[key], 0) << key;
+    EXPECT_NO_THROW(Architecture::from_json(record["architecture"].dump()));
+    EXPECT_EQ(record.contains("held_out"), step % kStepsPerEpoch == 0);
+  }
+  EXPECT_EQ(step, 2 * kStepsPerEpoch);
+  EXPECT_EQ(parse_config(read_raw(dir.path("run/config.yaml")), "run").train.seed, 3u);
+}
+
+TEST_F(Programs, NumbersThatAreNotFiniteStopTheRun) {
+  const std::vector<std::string> explode = {"--set", "TRAIN.lr=1e30", "--set", "TRAIN.warmup_epochs=0"};
+  expect_user_error(train("run", explode), {"not finite at step", "\"depth\":", "no checkpoint yet", "TRAIN.lr"});
+  EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
+  // The second epoch explodes: the first one's checkpoint is named, and stays.
+  const std::vector<std::string> later = {"--set", "TRAIN.lr=1e30", "--set", "TRAIN.per_epoch=true"};
+  expect_user_error(train("later", later), {"not finite at step", checkpoint("later") + " of step "});
+  EXPECT_NO_THROW(read_checkpoint_metadata(checkpoint("later")));
+}
+
+TEST_F(Programs, FullDiskLeavesNoPartialCheckpoint) {
+  check_user_error(Running(dir.root(), train("run"), 40000).wait(), {dir.path("run")});
+  EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path("run"))) {
+    const std::string name = entry.path().filename();
+    EXPECT_TRUE(name == "lock" || name == "config.yaml" || name == "log.jsonl") << name;
+  }
+}
+
+TEST_F(Programs, EvaluationRepeatsTheSearchToTheDigit) {
+  expect_trains("run", {"--epochs", "2"});
+  const std::vector<std::string> search = {"search_subnets", "--run", dir.path("run"), "--max-params", "8k"};
+  const Outcome found = run(search);
+  ASSERT_EQ(found.status, 0) << found.err;
+  const std::string test = line_with(found.out, "test  top-1");
+  ASSERT_FALSE(test.empty()) << found.out;
+  const Outcome evaluated = run(
+      {"evaluate_subnet", "--weights", checkpoint("run"), "--architecture", dir.path("run/best_architecture.json")});
+  EXPECT_EQ(line_with(evaluated.out, "test  top-1"), test) << evaluated.err;
+  const Outcome ranking = run({"evaluate_subnet", "--run", dir.path("run"), "--split", "ranking", "--threads", "1"});
+  const std::string score = line_with(found.out, "top-1");
+  EXPECT_EQ(line_with(ranking.out, "top-1").substr(0, 12), score.substr(0, 12)) << ranking.out << found.out;
+
+  const std::string log = read_raw(dir.path("run/search.jsonl"));
+  EXPECT_EQ(line_with(run(search).out, "test  top-1"), test) << "from the log alone";
+  EXPECT_EQ(read_raw(dir.path("run/search.jsonl")), log);
+  expect_user_error({"search_subnets", "--run", dir.path("run"), "--max-params", "7k"}, {"search.jsonl", "max_params"});
+  expect_user_error({"search_subnets", "--run", dir.path("run"), "--max-params", "10", "--output", dir.path("other")},
+                    {"10"});
+  expect_user_error({"search_subnets", "--run", dir.path("run"), "--images", "41", "--output", dir.path("other")},
+                    {"41", "40"});
+}
+
+TEST_F(Programs, EvaluationWritesLogitsOfAFileOfImages) {
+  expect_trains("run", {"--epochs", "1"});
+  std::vector<float> pixels(3 * 28 * 28);
+  Rng rng(9, Stream::synthetic);
+  for (float& pixel : pixels) pixel = static_cast<float>(rng.uniform(-1, 1));
+  write_safetensors(dir.path("in"), {{"images", "F32", {3, 1, 28, 28}, pixels.data()}}, {});
+  const Outcome outcome = run({"evaluate_subnet", "--weights", checkpoint("run"), "--architecture", "min", "--input",
+                               dir.path("in"), "--output", dir.path("out")});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const LoadedModel model = load_model(checkpoint("run"), "", DeviceKind::cpu);
+  const Tensor images = Tensor::from({3, 1, 28, 28}, pixels);
+  const SafetensorsFile written(dir.path("out"));
+  EXPECT_EQ(written.tensors().at("logits").shape, (std::vector<int64_t>{3, 10}));
+  EXPECT_EQ(written.read_f32("logits"), model.supernet->forward(images, model.config.space.smallest()).to_vector());
+
+  write_safetensors(dir.path("in"), {{"images", "F32", {3, 28, 28}, pixels.data()}}, {});
+  const std::vector<std::string> again = {"evaluate_subnet", "--run",        dir.path("run"), "--architecture", "min",
+                                          "--input",         dir.path("in"), "--output",      dir.path("out2")};
+  expect_user_error(again, {"[B, 1, 28, 28]"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("out2")));
+}
+
+}  // namespace
+}  // namespace entangle

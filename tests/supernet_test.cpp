@@ -1,0 +1,392 @@
+// The supernet against the published code's numbers, against itself cut out, and against its own cost model.
+#define GTEST_DONT_DEFINE_FAIL 1
+#include "nn/supernet.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "engine/check.h"
+#include "engine/memory.h"
+#include "engine/ops.h"
+#include "engine/optimizer.h"
+#include "engine/parallel.h"
+#include "nn/cost.h"
+#include "tests/temporary_directory.h"
+#include "tools/common/config.h"
+#include "tools/common/parity.h"
+
+namespace entangle {
+namespace {
+
+SupernetConfig small_config() {
+  SupernetConfig c;
+  c.image_size = 12;
+  c.patch_size = 4;
+  c.in_channels = 2;
+  c.num_classes = 5;
+  c.embed_dim = 24;
+  c.depth = 3;
+  c.num_heads = 3;
+  c.head_dim = 8;
+  c.mlp_ratio = 2;
+  c.max_relative_position = 1;
+  c.init_std = 0.3;
+  return c;
+}
+
+Architecture mixed_architecture() {
+  Architecture a;
+  a.depth = 2;
+  a.embed_dim = 16;
+  a.num_heads = {2, 1};
+  a.mlp_ratio = {1.5, 2};
+  return a;
+}
+
+Tensor random_tensor(const Shape& shape, uint64_t seed) {
+  Rng rng(seed, Stream::synthetic);
+  Tensor t = Tensor::empty(shape);
+  std::generate_n(t.data(), t.count(), [&] { return static_cast<float>(normal(rng)); });
+  return t;
+}
+
+Tensor random_images(const SupernetConfig& c, int64_t batch) {
+  return random_tensor({batch, c.in_channels, c.image_size, c.image_size}, 7);
+}
+
+Tensor one_hot(int64_t batch, int64_t classes) {
+  Tensor t = Tensor::zeros({batch, classes});
+  for (int64_t b = 0; b < batch; ++b) t.data()[b * classes + b % classes] = 1;
+  return t;
+}
+
+// Forward and backward; gradients are left in the arena. Returns the logits.
+std::vector<float> run_step(const Supernet& net, const Architecture& a, const Tensor& images,
+                            ForwardOptions options = {}) {
+  Tape tape;
+  const Tensor logits = net.forward(images, a, options);
+  const std::vector<float> values = logits.to_vector();
+  tape.backward(cross_entropy(logits, one_hot(images.size(0), net.config().num_classes)));
+  return values;
+}
+
+void expect_parity(const std::string& folder, size_t rows_at_least) {
+  const std::vector<ParityRow> rows = check_parity(folder);
+  EXPECT_GE(rows.size(), rows_at_least);
+  for (const ParityRow& row : rows) EXPECT_TRUE(row.ok()) << row.what << ": " << row.difference << " > " << row.allowed;
+}
+
+TEST(SupernetParity, EqualsThePublishedCode) { expect_parity("tests/golden/supernet_small", 100); }
+
+TEST(SupernetParity, EqualsThePublishedCodeWithClassTokenAndClamp) {
+  expect_parity("tests/golden/supernet_cls_token_clamped", 90);
+}
+
+size_t failures(const std::string& folder) {
+  const std::vector<ParityRow> rows = check_parity(folder);
+  return static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const ParityRow& row) { return !row.ok(); }));
+}
+
+TEST(SupernetParity, OneChangedNumberFails) {
+  const TemporaryDirectory dir;
+  const std::string copy = dir.path("golden");
+  std::filesystem::copy("tests/golden/supernet_cls_token_clamped", copy);
+  ASSERT_EQ(failures(copy), 0u);
+  for (const char* name : {"case1.safetensors", "case2.safetensors", "after_steps.safetensors"}) {
+    const std::string path = copy + "/" + name;
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(-4, std::ios::end);
+    float value = 0;
+    file.read(reinterpret_cast<char*>(&value), 4);
+    const float changed = value + 0.01f;
+    file.seekp(-4, std::ios::end);
+    file.write(reinterpret_cast<const char*>(&changed), 4);
+    file.close();
+    EXPECT_EQ(failures(copy), 1u) << name;
+    std::filesystem::copy_file(std::string("tests/golden/supernet_cls_token_clamped/") + name, path,
+                               std::filesystem::copy_options::overwrite_existing);
+  }
+}
+
+TEST(SupernetParity, BrokenFolderIsNamed) {
+  const TemporaryDirectory dir;
+  EXPECT_THROW(check_parity(dir.path("nothing")), Error);
+  std::ofstream(dir.path("cases.json")) << "{\"supernet\": {}}";
+  EXPECT_THROW(check_parity(dir.root()), Error);
+}
+
+// A network of exactly the subnet's size, holding copies of the subnet's views.
+void cut_out(const Supernet& from, const Architecture& a, Supernet& to) {
+  std::vector<Tensor> views, own;
+  ForwardOptions options;
+  options.views = &views;
+  from.forward(random_images(from.config(), 1), a, options);
+  options.views = &own;
+  to.forward(random_images(to.config(), 1), a, options);
+  ASSERT_EQ(views.size(), own.size());
+  for (size_t i = 0; i < views.size(); ++i) {
+    ASSERT_EQ(views[i].shape(), own[i].shape());
+    ASSERT_TRUE(own[i].contiguous());
+    const std::vector<float> values = views[i].to_vector();
+    std::copy(values.begin(), values.end(), own[i].data());
+  }
+}
+
+class Nesting : public ::testing::TestWithParam<QkvBias> {};
+
+TEST_P(Nesting, CutOutSubnetEqualsItsView) {
+  SupernetConfig config = small_config();
+  config.qkv_bias = GetParam();
+  const Supernet net(config, 1);
+  const Architecture a = Architecture::uniform(2, 16, 2, 1.5);
+  SupernetConfig cut = config;
+  cut.embed_dim = a.embed_dim;
+  cut.depth = a.depth;
+  cut.num_heads = a.num_heads[0];
+  cut.mlp_ratio = a.mlp_ratio[0];
+  Supernet dense(cut, 2);
+  cut_out(net, a, dense);
+
+  const Tensor images = random_images(config, 3);
+  EXPECT_EQ(run_step(net, a, images), run_step(dense, a, images));
+  std::vector<Tensor> views, own;
+  ForwardOptions options;
+  options.views = &views;
+  net.forward(images, a, options);
+  options.views = &own;
+  dense.forward(images, a, options);
+  for (size_t i = 0; i < views.size(); ++i) {
+    const std::vector<float> gradient = views[i].grad_to_vector();
+    EXPECT_EQ(gradient, own[i].grad_to_vector()) << "view " << i;
+    EXPECT_TRUE(std::any_of(gradient.begin(), gradient.end(), [](float g) { return g != 0; })) << "view " << i;
+  }
+}
+
+// Whatever lies outside of the views cannot be seen: it may be NaN, and receives no gradient.
+TEST_P(Nesting, WeightsOutsideOfTheViewsAreNeverTouched) {
+  SupernetConfig config = small_config();
+  config.qkv_bias = GetParam();
+  Supernet net(config, 1);
+  const Architecture a = mixed_architecture();
+  const Tensor images = random_images(config, 3);
+  const std::vector<float> want = run_step(net, a, images);
+
+  std::vector<Tensor> views;
+  ForwardOptions options;
+  options.views = &views;
+  net.forward(images, a, options);
+  ParameterArena& arena = net.parameters();
+  const std::vector<float> values(arena.values(), arena.values() + arena.size());
+  std::vector<char> inside(static_cast<size_t>(arena.size()), 0);
+  for (const Tensor& view : views) {
+    const Shape& s = view.shape();
+    const int64_t first = view.data() - arena.values();
+    for (int64_t i = 0; i < s.count(); ++i) {
+      int64_t rest = i, at = first;
+      for (int d = s.rank - 1; d >= 0; --d) {
+        at += rest % s[d] * view.stride(d);
+        rest /= s[d];
+      }
+      inside[static_cast<size_t>(at)] = 1;
+    }
+  }
+  int64_t outside = 0;
+  for (size_t i = 0; i < inside.size(); ++i) {
+    if (inside[i]) continue;
+    ++outside;
+    ASSERT_EQ(arena.gradients()[i], 0.0f);
+    arena.values()[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+  EXPECT_GT(outside, arena.size() / 4);
+  EXPECT_EQ(run_step(net, a, images), want);
+}
+
+INSTANTIATE_TEST_SUITE_P(Bias, Nesting, ::testing::Values(QkvBias::aligned, QkvBias::contiguous));
+
+// The contiguous bias shifts K and V entries with the drawn width; the aligned one does not.
+TEST(Supernet, QkvBiasSharing) {
+  for (const QkvBias bias : {QkvBias::aligned, QkvBias::contiguous}) {
+    SupernetConfig config = small_config();
+    config.qkv_bias = bias;
+    const Supernet net(config, 1);
+    const float* start = net.parameters().find("blocks.0.attn.qkv.bias")->tensor.data();
+    for (const int heads : {1, 2, 3}) {
+      std::vector<Tensor> views;
+      ForwardOptions options;
+      options.views = &views;
+      net.forward(random_images(config, 1), Architecture::uniform(1, 16, heads, 1), options);
+      const auto view = std::find_if(views.begin(), views.end(), [&](const Tensor& v) { return v.data() == start; });
+      ASSERT_NE(view, views.end());
+      EXPECT_EQ(view->stride(0), bias == QkvBias::aligned ? 24 : 8 * heads);
+    }
+  }
+}
+
+void expect_costs(const SupernetConfig& config, const Architecture& a, int64_t batch) {
+  const Supernet net(config, 1);
+  const Cost cost = cost_of(config, a, batch);
+  const Tensor images = random_images(config, batch), targets = one_hot(batch, config.num_classes);
+  std::vector<Tensor> views;
+  ForwardOptions options;
+  options.training = true;
+  options.views = &views;
+  reset_counted_macs();
+  const int64_t before = memory_counters().in_use;
+  const Tape tape;
+  const Tensor loss = cross_entropy(net.forward(images, a, options), targets);
+  // Each tensor is rounded up to 64 bytes, and the tape's own records take blocks of 64 KiB.
+  const int64_t alive = memory_counters().in_use - before;
+  const int64_t tensors = static_cast<int64_t>(tape.size()) * 4 + 8;
+  EXPECT_GE(alive, cost.activation_bytes);
+  EXPECT_LE(alive, cost.activation_bytes + 64 * tensors + (int64_t{64} << 10) * (1 + tensors / 256));
+  EXPECT_EQ(counted_macs(), cost.macs * batch);
+  int64_t params = 0;
+  for (const Tensor& view : views) params += view.count();
+  EXPECT_EQ(params, cost.params);
+}
+
+TEST(Cost, IsWhatIsExecuted) {
+  SupernetConfig config = small_config();
+  expect_costs(config, config.full(), 2);
+  expect_costs(config, mixed_architecture(), 3);
+  config.global_pool = false;
+  config.relative_position = false;
+  config.absolute_position = false;
+  expect_costs(config, mixed_architecture(), 1);
+  config.drop_path = 0.5;
+  config.dropout = 0.1;
+  config.attention_dropout = 0.1;
+  expect_costs(config, mixed_architecture(), 5);
+}
+
+TEST(Cost, IsWhatIsExecutedInThePublishedSpaces) {
+  for (const char* name : {"T", "fashion-mnist"}) {
+    const Config config = load_config(name);
+    expect_costs(config.model, config.space.smallest(), 1);
+  }
+}
+
+std::vector<float> train(int threads_wanted, const SupernetConfig& config) {
+  set_threads(threads_wanted);
+  Supernet net(config, 3);
+  const Tensor images = random_images(config, 6);
+  SearchSpace space{{1, 2, 3}, {16, 24}, {1, 2}, {1, 2, 3}};
+  for (int64_t step = 0; step < 4; ++step) {
+    Rng rng(3, Stream::architecture, static_cast<uint64_t>(step));
+    ForwardOptions options;
+    options.training = true;
+    options.seed = 3;
+    options.step = static_cast<uint64_t>(step);
+    run_step(net, space.sample(rng), images, options);
+    adamw_step(net.parameters(), {}, step + 1, 1e-2);
+  }
+  set_threads(0);
+  return {net.parameters().values(), net.parameters().values() + net.parameters().size()};
+}
+
+TEST(Supernet, TrainingIsBitEqualForAnyNumberOfThreads) {
+  SupernetConfig config = small_config();
+  config.drop_path = 0.3;
+  config.dropout = 0.1;
+  config.attention_dropout = 0.1;
+  const std::vector<float> one = train(1, config);
+  EXPECT_EQ(one, train(1, config));
+  EXPECT_EQ(one, train(2, config));
+  EXPECT_EQ(one, train(5, config));
+}
+
+TEST(Supernet, StepsReuseTheirMemoryWhateverIsDrawn) {
+  const Supernet net(small_config(), 3);
+  const Tensor images = random_images(net.config(), 4);
+  run_step(net, net.config().full(), images);
+  const int64_t before = memory_counters().in_use, asked = memory_counters().system_allocations;
+  SearchSpace space{{1, 2, 3}, {8, 16, 24}, {1, 1.5, 2}, {1, 2, 3}};
+  for (uint64_t step = 0; step < 20; ++step) {
+    Rng rng(5, Stream::architecture, step);
+    run_step(net, space.sample(rng), images);
+    EXPECT_EQ(memory_counters().in_use, before);
+  }
+#if !defined(__SANITIZE_ADDRESS__)  // there every block is the system's
+  EXPECT_EQ(memory_counters().system_allocations, asked);
+#else
+  (void)asked;
+#endif
+}
+
+TEST(Supernet, PublishedInitialisation) {
+  SupernetConfig config = small_config();
+  config.init_std = 0.02;
+  config.embed_dim = 96;
+  const Supernet net(config, 1);
+  for (const Parameter& p : net.parameters().all()) {
+    const std::vector<float> v = p.tensor.to_vector();
+    const auto [low, high] = std::minmax_element(v.begin(), v.end());
+    double squares = 0;
+    for (const float x : v) squares += static_cast<double>(x) * x;
+    const double deviation = std::sqrt(squares / static_cast<double>(v.size()));
+    if (p.name.find("patch_embed") == 0) {
+      const double bound = 1 / std::sqrt(2.0 * 4 * 4);
+      EXPECT_LE(std::max(-*low, *high), bound) << p.name;
+      EXPECT_NEAR(deviation, bound / std::sqrt(3.0), bound * 0.15) << p.name;
+    } else if (p.name.find("norm.weight") != std::string::npos) {
+      EXPECT_EQ(*low, 1.0f) << p.name;
+      EXPECT_EQ(*high, 1.0f) << p.name;
+    } else if (p.name.size() > 5 && p.name.compare(p.name.size() - 5, 5, ".bias") == 0) {
+      EXPECT_EQ(squares, 0) << p.name;
+    } else {
+      // The standard error of a deviation estimated from n values is about deviation / sqrt(2 n).
+      EXPECT_NEAR(deviation, 0.02, 0.02 * 5 / std::sqrt(2.0 * static_cast<double>(v.size()))) << p.name;
+    }
+  }
+}
+
+TEST(Supernet, DecayLeavesOutVectorsAndPositions) {
+  const Supernet net(small_config(), 1);
+  for (const Parameter& p : net.parameters().all()) {
+    const bool is_vector = p.file_shape.rank == 1 || p.name == "pos_embed" || p.name == "cls_token";
+    EXPECT_EQ(p.decay, !is_vector) << p.name;
+  }
+}
+
+// Drop-path in the last block (rate = drop_path) must drop that share of images, keyed by the image's global index.
+TEST(Supernet, DropPathIsKeyedByTheGlobalSample) {
+  SupernetConfig config = small_config();
+  config.drop_path = 0.5;
+  const Supernet net(config, 1);
+  const Tensor images = random_images(config, 8);
+  ForwardOptions options;
+  options.training = true;
+  options.seed = 11;
+  const std::vector<float> whole = net.forward(images, config.full(), options).to_vector();
+  options.first_sample = 4;
+  const Tensor second_half = images.slice(0, 4, 4);
+  const std::vector<float> half =
+      net.forward(Tensor::from(second_half.shape(), second_half.to_vector()), config.full(), options).to_vector();
+  EXPECT_TRUE(std::equal(half.begin(), half.end(), whole.begin() + static_cast<int64_t>(half.size())));
+  options.step = 1;
+  EXPECT_NE(
+      half,
+      net.forward(Tensor::from(second_half.shape(), second_half.to_vector()), config.full(), options).to_vector());
+}
+
+TEST(Supernet, RefusesWhatDoesNotFit) {
+  const Supernet net(small_config(), 1);
+  const Tensor images = random_images(net.config(), 1);
+  EXPECT_THROW(net.forward(images, Architecture::uniform(4, 24, 3, 2)), Error);
+  EXPECT_THROW(net.forward(images, Architecture::uniform(3, 25, 3, 2)), Error);
+  EXPECT_THROW(net.forward(images, Architecture::uniform(3, 24, 4, 2)), Error);
+  EXPECT_THROW(net.forward(images, Architecture::uniform(3, 24, 3, 2.1)), Error);
+  EXPECT_THROW(net.forward(Tensor::zeros({1, 1, 12, 12}), net.config().full()), Error);
+  EXPECT_THROW(net.forward(Tensor::zeros({1, 2, 16, 16}), net.config().full()), Error);
+}
+
+}  // namespace
+}  // namespace entangle
