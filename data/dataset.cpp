@@ -68,7 +68,7 @@ DataSource open_data(const std::string& spec) {
     source.spec = spec;
     return source;
   }
-  FAIL("there is no data set \"", name, "\" (in --data ", spec, "); known are: ", known_data());
+  RAISE("there is no data set \"", name, "\" (in --data ", spec, "); known are: ", known_data());
 }
 
 Split make_split(const Dataset& dataset, int64_t held_out, uint64_t seed) {

@@ -35,5 +35,5 @@ std::string concat(const Parts&... parts) {
     if (!(condition)) throw ::entangle::Error(::entangle::concat(__VA_ARGS__), __FILE__, __LINE__); \
   } while (false)
 
-// FAIL(parts...): throws Error unconditionally.
-#define FAIL(...) throw ::entangle::Error(::entangle::concat(__VA_ARGS__), __FILE__, __LINE__)
+// RAISE(parts...): throws Error unconditionally.
+#define RAISE(...) throw ::entangle::Error(::entangle::concat(__VA_ARGS__), __FILE__, __LINE__)

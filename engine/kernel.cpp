@@ -35,7 +35,7 @@ CpuPath initial_path() {
     if (std::string(wanted) == name_of(path)) return checked(path);
     known += std::string(i > 0 ? ", " : "") + name_of(path);
   }
-  FAIL("ENTANGLE_CPU=", wanted, " is no instruction-set path; known are ", known);
+  RAISE("ENTANGLE_CPU=", wanted, " is no instruction-set path; known are ", known);
 }
 
 CpuPath& current_path() {

@@ -71,7 +71,8 @@ KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bo
 // bucket sums of p~ times the table.
 // qkv [B, N, 3*H*D], rows [Q | K | V], each [H, D]; tables [2m+2, D]; y [B, N, H*D].
 // m = 0 means no relative position: the tables are then undefined (null).
-// p [B, H, N, N] is kept for the backward pass. With dp~_ij = dy_i . (v_j + value terms), D_i = sum_j p~_ij dp~_ij:
+// p [B, H, N, N] is kept for the backward pass, its rows padded with zeros to attention_row(N) values. With dp~_ij =
+// dy_i . (v_j + value terms), D_i = sum_j p~_ij dp~_ij:
 //   g_ij = scale p_ij (mask_ij dp~_ij - D_i)
 //   dq_i = sum_j g_ij (k_j + key terms),  dk_j = sum_i g_ij q_i,  dv_j = sum_i p~_ij dy_i
 //   d key_v[b] = sum_{v(i,j)=b} g_ij q_i,  d value_v[b] = sum_{v(i,j)=b} p~_ij dy_i,  likewise h; summed over B and H.
@@ -81,6 +82,7 @@ struct AttentionShape {
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
 };
+static inline int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape);
 

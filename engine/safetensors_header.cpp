@@ -194,7 +194,7 @@ std::string json_string(const std::string& text, const std::string& path) {
   try {
     return json(text).dump();
   } catch (const json::exception&) {
-    FAIL(path, ": cannot be written: ", in_quotes(text), " is not UTF-8 text; rename it");
+    RAISE(path, ": cannot be written: ", in_quotes(text), " is not UTF-8 text; rename it");
   }
 }
 
@@ -219,7 +219,7 @@ std::string in_quotes(const std::string& name) {
 }
 
 void fail_unsound(const std::string& path, const std::string& what) {
-  FAIL(path, ": ", what, "; this is not a sound safetensors file: fetch or write it again");
+  RAISE(path, ": ", what, "; this is not a sound safetensors file: fetch or write it again");
 }
 
 bool safetensors_bytes(const std::string& dtype, const std::vector<int64_t>& shape, uint64_t* bytes) {

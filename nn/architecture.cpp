@@ -110,9 +110,9 @@ json parse_flat_object(const std::string& text) {
           R"( is not of the form {"depth":2,"embed_dim":64,"mlp_ratio":[4,4],"num_heads":[2,2]})");
     return object;
   } catch (const json::parse_error& error) {
-    FAIL("architecture: not valid JSON at byte ", error.byte);
+    RAISE("architecture: not valid JSON at byte ", error.byte);
   } catch (const json::out_of_range&) {
-    FAIL("architecture: a number is too large to be one");
+    RAISE("architecture: a number is too large to be one");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "nn/cost.h"
 
 #include "engine/check.h"
+#include "engine/ops.h"
 
 namespace entangle {
 namespace {
@@ -91,18 +92,18 @@ int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& 
   sum += (1 + dropped) * stream;                  // tokens, its dropout
   for (size_t i = 0; i < a.num_heads.size(); ++i) {
     const BlockSizes b = block_of(c, a, i);
-    sum += norm;                                 // layer_norm
-    sum += 3 * s.tokens * b.attention;           // qkv
-    sum += b.heads * s.tokens * s.tokens;        // attention: p [H, N, N]
-    sum += s.tokens * b.attention;               // attention: y
-    sum += (1 + dropped) * stream;               // proj, its dropout
-    sum += stream;                               // residual
-    sum += norm;                                 // layer_norm
-    sum += s.tokens * b.hidden;                  // fc1
-    sum += (1 + dropped) * s.tokens * b.hidden;  // gelu, its dropout
-    sum += (1 + dropped) * stream;               // fc2, its dropout
-    sum += stream;                               // residual
-    if (c.drop_path > 0 && i > 0) sum += 2;      // the factors of both residuals; block 0 has rate 0
+    sum += norm;                                          // layer_norm
+    sum += 3 * s.tokens * b.attention;                    // qkv
+    sum += b.heads * s.tokens * attention_row(s.tokens);  // attention: p [H, N, N], rows padded
+    sum += s.tokens * b.attention;                        // attention: y
+    sum += (1 + dropped) * stream;                        // proj, its dropout
+    sum += stream;                                        // residual
+    sum += norm;                                          // layer_norm
+    sum += s.tokens * b.hidden;                           // fc1
+    sum += (1 + dropped) * s.tokens * b.hidden;           // gelu, its dropout
+    sum += (1 + dropped) * stream;                        // fc2, its dropout
+    sum += stream;                                        // residual
+    if (c.drop_path > 0 && i > 0) sum += 2;               // the factors of both residuals; block 0 has rate 0
   }
   sum += norm;                 // final layer_norm
   sum += s.width;              // pool

@@ -85,11 +85,11 @@ void CandidateSource::fail_empty() const {
   if (nearest_below_ != std::numeric_limits<int64_t>::min()) nearest += concat(" ", nearest_below_, " below");
   if (nearest_above_ != std::numeric_limits<int64_t>::max())
     nearest += concat(nearest.empty() ? " " : " and ", nearest_above_, " above");
-  FAIL("no architecture with ", limits_.min, " to ", limits_.max, " parameters ",
-       complete ? concat("exists among the ", space_.count(), " of the space")
-                : concat("was found in ", kUniformDraws, " random draws and ", kWalks, " walks towards the limits"),
-       "; the space ranges from ", range_.min, " to ", range_.max, ", and nearest are", nearest,
-       ": widen min_params and max_params");
+  RAISE("no architecture with ", limits_.min, " to ", limits_.max, " parameters ",
+        complete ? concat("exists among the ", space_.count(), " of the space")
+                 : concat("was found in ", kUniformDraws, " random draws and ", kWalks, " walks towards the limits"),
+        "; the space ranges from ", range_.min, " to ", range_.max, ", and nearest are", nearest,
+        ": widen min_params and max_params");
 }
 
 // ----------------------------------------------------------------------------------------------------------- random

@@ -79,8 +79,8 @@ void check_header(const std::string& path, const std::string& line, const std::s
   const json expected = parse(wanted);
   CHECK(found.is_object() && found.contains("format") && found["format"] == expected["format"], path,
         " is not the log of a search: use another output directory, or move the file away");
-  FAIL(path, " is the log of another search: ", first_difference(found, expected),
-       "; repeat that search's options to continue it, or use another output directory");
+  RAISE(path, " is the log of another search: ", first_difference(found, expected),
+        "; repeat that search's options to continue it, or use another output directory");
 }
 
 std::string read_file(const std::string& path) {

@@ -130,10 +130,10 @@ TEST(Cost, MacsByCounting) {
 
 TEST(Cost, ActivationsByHand) {
   SupernetConfig config = tiny();
-  // patches, projection, tokens; last norm, pool, logits, probabilities, targets.
+  // Rows of p are padded to 16 values. Patches, projection, tokens; last norm, pool, logits, probabilities, targets.
   const int64_t outside = 4 * 12 + 4 * 9 + 45 + (45 + 10) + 9 + 3 * 7;
   const auto block = [](int64_t heads, int64_t hidden) {
-    const int64_t attention = (45 + 10) + 5 * 12 * heads + heads * 25 + 5 * 4 * heads + 45 + 45;
+    const int64_t attention = (45 + 10) + 5 * 12 * heads + heads * 5 * 16 + 5 * 4 * heads + 45 + 45;
     return attention + (45 + 10) + 2 * 5 * hidden + 45 + 45;
   };
   const int64_t image = outside + block(1, 13) + block(3, 18);

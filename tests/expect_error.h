@@ -1,8 +1,6 @@
 // Checks that an action throws Error with a message fit for a user.
 #pragma once
 
-// FAIL is the library's own.
-#define GTEST_DONT_DEFINE_FAIL 1
 #include <gtest/gtest.h>
 
 #include <functional>

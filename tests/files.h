@@ -11,8 +11,6 @@
 
 #include "engine/check.h"
 
-// FAIL is the library's own.
-#define GTEST_DONT_DEFINE_FAIL 1
 #include <gtest/gtest.h>
 
 namespace entangle {

@@ -73,7 +73,7 @@ Faults check_adamw() {
   return faults;
 }
 
-const Row adamw_row("adamw", {"adamw"}, std::function<Faults()>(check_adamw));
+const Row adamw_row("adamw", {"adamw"}, check_adamw);
 
 double run_sum_squares(const std::vector<float>& g, int thread_count, Faults& faults) {
   set_threads(thread_count);
@@ -107,7 +107,7 @@ Faults check_sum_squares() {
   return faults;
 }
 
-const Row sum_squares_row("sum_squares", {"sum_squares"}, std::function<Faults()>(check_sum_squares));
+const Row sum_squares_row("sum_squares", {"sum_squares"}, check_sum_squares);
 
 }  // namespace
 }  // namespace entangle

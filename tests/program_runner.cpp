@@ -17,16 +17,16 @@ namespace {
 
 std::string program_path(const std::string& name) {
   const char* folder = std::getenv("ENTANGLE_PROGRAMS");
-  const std::string path = std::string(folder == nullptr ? "." : folder) + "/" + name;
+  const std::string path = std::filesystem::absolute(std::string(folder == nullptr ? "." : folder) + "/" + name);
   CHECK(access(path.c_str(), X_OK) == 0, "there is no program ", path, ": build it, or set ENTANGLE_PROGRAMS");
   return path;
 }
 
 // In the child: never returns.
-[[noreturn]] void become(const std::string& out, const std::string& err, std::vector<char*> arguments,
-                         size_t largest_file) {
-  dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
-  dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+[[noreturn]] void become(const std::string& directory, std::vector<char*> arguments, size_t largest_file) {
+  if (chdir(directory.c_str()) != 0) _exit(126);
+  dup2(open("stdout", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
+  dup2(open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
   if (largest_file > 0) {
     const rlimit limit = {largest_file, largest_file};
     setrlimit(RLIMIT_FSIZE, &limit);
@@ -45,10 +45,9 @@ Running::Running(const std::string& directory, const std::vector<std::string>& c
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  const std::string out = directory + "/stdout", err = directory + "/stderr";
   process_ = fork();
   CHECK(process_ >= 0, "cannot start a process");
-  if (process_ == 0) become(out, err, arguments, largest_file);
+  if (process_ == 0) become(directory, arguments, largest_file);
 }
 
 Running::~Running() {

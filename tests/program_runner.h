@@ -14,7 +14,7 @@ struct Outcome {
   std::string out, err;
 };
 
-// A running program; its output goes to files in `directory`.
+// A running program, with `directory` as its current one; its output goes to files there.
 class Running {
  public:
   // `largest_file`: a limit on the size of the files it may write, in bytes, as a full disk would be; 0: none.

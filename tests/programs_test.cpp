@@ -130,7 +130,7 @@ TEST_F(Programs, UserErrorsAreOneLineAndExitWithOne) {
   expect_user_error(train("run", {"--precision", "bf16"}), {"not in this build"});
   expect_user_error(train("run", {"--set", "TRAIN.epoch=3"}), {"TRAIN.epoch", "TRAIN.epochs"});
   expect_user_error(train("run", {"--epochs", "0"}), {"TRAIN.epochs is 0"});
-  expect_user_error(train("run", {"--data", "fashion-mnist:" + dir.path("nowhere")}), {dir.path("nowhere")});
+  expect_user_error(train("run", {"--set", "DATA.spec=fashion-mnist:" + dir.path("nowhere")}), {dir.path("nowhere")});
   expect_user_error(train("run", {"--set", "MODEL.num_classes=9"}), {"10 classes", "9"});
   expect_user_error(train("run", {"--batch-size", "1k"}), {"1000", "80"});
   expect_user_error(train("nothing", {"--resume"}), {"no run to resume", "without --resume"});

@@ -1,7 +1,5 @@
 #include "engine/rng.h"
 
-// FAIL is the library's own.
-#define GTEST_DONT_DEFINE_FAIL 1
 #include <gtest/gtest.h>
 
 #include <algorithm>

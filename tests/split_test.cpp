@@ -17,7 +17,7 @@ class Labels : public Dataset {
   int64_t classes() const override { return classes_; }
   int64_t channels() const override { return 1; }
   int64_t label(int64_t index) const override { return labels_[index]; }
-  void get(int64_t, Image&) const override { FAIL("a split needs no images"); }
+  void get(int64_t, Image&) const override { RAISE("a split needs no images"); }
 
  private:
   std::vector<int64_t> labels_;

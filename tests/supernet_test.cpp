@@ -1,5 +1,4 @@
 // The supernet against the published code's numbers, against itself cut out, and against its own cost model.
-#define GTEST_DONT_DEFINE_FAIL 1
 #include "nn/supernet.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,4 @@
 // Tensors, the tape, the allocator, the thread pool and the choice of instruction sets.
-#define GTEST_DONT_DEFINE_FAIL 1
 #include "engine/tensor.h"
 
 #include <gtest/gtest.h>

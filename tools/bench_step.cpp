@@ -2,6 +2,7 @@
 // peer that it is compared with.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -58,9 +59,8 @@ double median_step(Supernet& supernet, const Architecture& architecture, const S
   return seconds[kSteps / 2];
 }
 
-double rounded(double value, double unit) {
-  return static_cast<double>(static_cast<int64_t>(value / unit + 0.5)) * unit;
-}
+// To that many units of 1: rounded(x, 100) has two decimals.
+double rounded(double value, double units) { return std::round(value * units) / units; }
 
 }  // namespace
 
@@ -90,8 +90,8 @@ int main(int argc, char** argv) {
                                            {"batch", batch},
                                            {"device", "cpu"},
                                            {"threads", threads()},
-                                           {"step_s", rounded(seconds, 1e-5)},
-                                           {"img_per_s", rounded(static_cast<double>(batch) / seconds, 0.01)},
+                                           {"step_s", rounded(seconds, 1e5)},
+                                           {"img_per_s", rounded(static_cast<double>(batch) / seconds, 100)},
                                            {"cpu_path", name_of(cpu_path())},
                                            {"peak_memory", memory_counters().peak}};
     std::printf("%s\n", result.dump().c_str());

@@ -45,6 +45,13 @@ static inline vec larger(vec a, vec b) { return a > b ? a : b; }
 static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
 static inline vec absolute(vec x) { return reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & 0x7fffffff); }
 
+// Lanes [0, n) of x; the others are zero.
+static inline vec keep_first(vec x, int64_t n) {
+  ivec lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & (lane < static_cast<int32_t>(n)));
+}
+
 // Sum and maximum of the lanes, in a fixed order.
 static inline float sum_of(vec x) {
   float lane[kLanes];

@@ -39,7 +39,8 @@ Tensor attention(const Tensor& qkv, const AttentionTables& tables, const Attenti
   check(s, qkv, tables);
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
-  const Tensor p = tape != nullptr ? Tensor::empty({s.batch, s.heads, s.tokens, s.tokens}, qkv.device()) : Tensor();
+  const Tensor p =
+      tape != nullptr ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device()) : Tensor();
   kernels::attention_forward.on(qkv.device())(s, qkv.data(), values(tables.key_v), values(tables.key_h),
                                               values(tables.value_v), values(tables.value_h), y.data(), values(p));
   count_macs(forward_macs(s));

@@ -22,8 +22,8 @@ std::string number_text(double value) {
 
 [[noreturn]] void wrong_type(const Binding& binding, const char* expected, const YAML::Node& node) {
   const char* kind = node.IsSequence() ? "a list" : node.IsMap() ? "a section" : "nothing";
-  FAIL(binding.name(), ": expected ", expected, ", found ",
-       node.IsScalar() ? "'" + node.Scalar() + "'" : std::string(kind));
+  RAISE(binding.name(), ": expected ", expected, ", found ",
+        node.IsScalar() ? "'" + node.Scalar() + "'" : std::string(kind));
 }
 
 void check_range(const Binding& binding, double value) {

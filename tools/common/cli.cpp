@@ -78,7 +78,8 @@ Program::Program(const std::string& summary, const std::string& examples) : app_
   app_.set_version_flag("--version", kVersion);
   app_.add_option("--device", device_, "cpu, cuda or cuda:N")->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
-  app_.add_option("--seed", seed_, "seed of everything drawn at random");
+  // A negative number would be read as a huge one.
+  app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(CLI::NonNegativeNumber)->type_name("N");
   app_.add_option("--precision", precision_, "fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}));
 }
 
@@ -117,6 +118,7 @@ void Program::apply_common() const {
 }
 
 int Program::run(int argc, char** argv, const std::function<void()>& body) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error of the write, with a message
   try {
     app_.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

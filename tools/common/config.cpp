@@ -130,8 +130,8 @@ const Binding& find_binding(const Bindings& bindings, const std::string& section
   for (const Binding& binding : bindings) {
     if (section == binding.section && key == binding.key) return binding;
   }
-  FAIL("unknown key ", section, ".", key, "; the nearest known one is ",
-       nearest_binding(bindings, section, key).name());
+  RAISE("unknown key ", section, ".", key, "; the nearest known one is ",
+        nearest_binding(bindings, section, key).name());
 }
 
 void check_section(const Bindings& bindings, const std::string& section) {
@@ -147,7 +147,7 @@ void at_line(const YAML::Mark& mark, const F& f) {
   try {
     f();
   } catch (const Error& error) {
-    FAIL("line ", mark.line + 1, ": ", error.what());
+    RAISE("line ", mark.line + 1, ": ", error.what());
   }
 }
 
@@ -261,9 +261,9 @@ Config parse_config(const std::string& text, const std::string& name, const std:
     for (const std::string& setting : settings) apply_setting(bindings, setting);
     resolve(config);
   } catch (const YAML::Exception& error) {
-    FAIL("configuration ", name, ": line ", error.mark.line + 1, ": not YAML: ", error.msg);
+    RAISE("configuration ", name, ": line ", error.mark.line + 1, ": not YAML: ", error.msg);
   } catch (const Error& error) {
-    FAIL("configuration ", name, ": ", error.what());
+    RAISE("configuration ", name, ": ", error.what());
   }
   return config;
 }

@@ -63,7 +63,7 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
     try {
       add_logits(logits.to_vector(), part.labels, model.num_classes, evaluation);
     } catch (const Error& error) {
-      FAIL(error.what(), " (architecture ", architecture.to_json(), ")");
+      RAISE(error.what(), " (architecture ", architecture.to_json(), ")");
     }
   }
   evaluation.loss /= static_cast<double>(std::max<int64_t>(evaluation.images, 1));

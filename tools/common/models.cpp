@@ -18,7 +18,7 @@ Architecture published_architecture(const std::string& name) {
     if (name == builtin.name) return retrain;
     known += concat(known.empty() ? "" : ", ", "published:", builtin.name);
   }
-  FAIL("no published architecture '", name, "'; there are ", known);
+  RAISE("no published architecture '", name, "'; there are ", known);
 }
 
 }  // namespace
@@ -35,7 +35,7 @@ Architecture resolve_architecture(const std::string& text, const SearchSpace& sp
   try {
     return Architecture::from_json(read_text_file(text));
   } catch (const Error& error) {
-    FAIL("architecture ", text, ": ", error.what());
+    RAISE("architecture ", text, ": ", error.what());
   }
 }
 

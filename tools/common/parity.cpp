@@ -51,7 +51,7 @@ class Golden {
       cases_ = Json::parse(in);
       read_supernet(cases_.at("supernet"));
     } catch (const Json::exception& e) {
-      FAIL(path, ": ", e.what());
+      RAISE(path, ": ", e.what());
     }
     const SafetensorsFile batch(folder + "/batch.safetensors");
     const int64_t size = config_.image_size, channels = config_.in_channels;
@@ -67,7 +67,7 @@ class Golden {
       for (size_t i = 0; i < cases_.at("cases").size(); ++i) run_case(i);
       if (cases_.contains("optimizer")) run_optimizer(cases_.at("optimizer"));
     } catch (const Json::exception& e) {
-      FAIL(folder_, "/cases.json: ", e.what());
+      RAISE(folder_, "/cases.json: ", e.what());
     }
     return rows_;
   }

@@ -47,14 +47,14 @@ RunDirectory::RunDirectory(const std::string& path) : path_(path) {
     char holder[32] = {};
     const ssize_t length = read(lock_, holder, sizeof holder - 1);
     close(lock_);
-    FAIL(path, " is in use by process ", length > 0 ? holder : "?", ": wait for it or choose another with --output");
+    RAISE(path, " is in use by process ", length > 0 ? holder : "?", ": wait for it or choose another with --output");
   }
   const std::string process = std::to_string(getpid());
   const bool written = ftruncate(lock_, 0) == 0 && write(lock_, process.data(), process.size()) > 0;
   if (!written) {
     const int reason = errno;
     close(lock_);
-    FAIL("cannot write in ", path, ": ", std::strerror(reason), "; choose another with --output");
+    RAISE("cannot write in ", path, ": ", std::strerror(reason), "; choose another with --output");
   }
 }
 
@@ -74,7 +74,7 @@ RunLog::RunLog(const std::string& path, int64_t step) : path_(path) {
   if (ftruncate(file_, static_cast<off_t>(keep)) != 0) {
     const int reason = errno;
     close(file_);
-    FAIL("cannot cut ", path, " to its first ", keep, " bytes: ", std::strerror(reason));
+    RAISE("cannot cut ", path, " to its first ", keep, " bytes: ", std::strerror(reason));
   }
 }
 

@@ -93,8 +93,8 @@ void Trainer::check_finite(double value, const char* what, int64_t step, const A
   const std::string checkpoint = checkpoint_step_ < 0 ? std::string("there is no checkpoint yet")
                                                       : concat("the last good checkpoint is ", run_.checkpoint_file(),
                                                                " of step ", checkpoint_step_);
-  FAIL(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", checkpoint,
-       "; lower TRAIN.lr or set TRAIN.clip_norm");
+  RAISE(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", checkpoint,
+        "; lower TRAIN.lr or set TRAIN.clip_norm");
 }
 
 void Trainer::check_weights(const Architecture& architecture) const {
