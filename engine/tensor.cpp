@@ -34,17 +34,18 @@ std::string Shape::str() const {
   return text + "]";
 }
 
-// ------------------------------------------------------------------------------------------------------------ Storage
+// ------------------------------------------------------------------------------------------------------------- Buffer
 
-Storage::~Storage() {
-  if (owns_values) deallocate(values);
-  if (owns_gradients) deallocate(gradients);
+Buffer::~Buffer() {
+  if (owned) deallocate(data);
 }
 
 namespace {
 
-float* allocate_floats(int64_t count) {
-  return static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float)));
+void fill(Buffer& buffer, int64_t count) {
+  buffer.data = static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float)));
+  buffer.count = count;
+  buffer.owned = true;
 }
 
 void set_row_major(const Shape& shape, int64_t* stride) {
@@ -70,14 +71,8 @@ void gather(const float* at, const Shape& shape, const int64_t* stride, int d, s
 
 Tensor Tensor::empty(const Shape& shape, DeviceKind device) {
   CHECK(device == DeviceKind::cpu, "this build has no CUDA device");
-  Tensor tensor;
-  tensor.shape_ = shape;
-  set_row_major(shape, tensor.stride_);
-  tensor.storage_ = std::make_shared<Storage>();
-  tensor.storage_->count = shape.count();
-  tensor.storage_->device = device;
-  tensor.storage_->values = allocate_floats(shape.count());
-  tensor.storage_->owns_values = true;
+  Tensor tensor = over(shape, nullptr, nullptr, device);
+  fill(*tensor.values_, shape.count());
   return tensor;
 }
 
@@ -99,11 +94,14 @@ Tensor Tensor::over(const Shape& shape, float* values, float* gradients, DeviceK
   Tensor tensor;
   tensor.shape_ = shape;
   set_row_major(shape, tensor.stride_);
-  tensor.storage_ = std::make_shared<Storage>();
-  tensor.storage_->count = shape.count();
-  tensor.storage_->device = device;
-  tensor.storage_->values = values;
-  tensor.storage_->gradients = gradients;
+  tensor.device_ = device;
+  tensor.elements_ = shape.count();
+  tensor.values_ = std::make_shared<Buffer>();
+  tensor.values_->data = values;
+  tensor.values_->count = shape.count();
+  tensor.gradient_ = std::make_shared<Gradient>();
+  tensor.gradient_->buffer.data = gradients;
+  tensor.gradient_->buffer.count = shape.count();
   return tensor;
 }
 
@@ -114,6 +112,12 @@ bool Tensor::contiguous() const {
     step *= shape_.dim[d];
   }
   return true;
+}
+
+float* Tensor::data() const {
+  CHECK(values_ != nullptr, "data: a tensor of shape ", shape_.str(),
+        " without values (undefined, or kept for its gradient only)");
+  return values_->data + offset_;
 }
 
 float Tensor::item() const {
@@ -167,50 +171,54 @@ Tensor Tensor::view(const Shape& shape, std::initializer_list<int64_t> strides, 
     last += stride * std::max<int64_t>(shape.dim[d] - 1, 0);
     ++d;
   }
-  CHECK(out.offset_ >= 0 && (shape.count() == 0 || last < storage_->count), "view: shape ", shape.str(), " at offset ",
-        offset, " leaves a storage of ", storage_->count, " elements");
+  CHECK(out.offset_ >= 0 && (shape.count() == 0 || last < elements_), "view: shape ", shape.str(), " at offset ",
+        offset, " leaves a buffer of ", elements_, " elements");
   return out;
 }
 
 Tensor& Tensor::set_requires_grad(bool on) {
   CHECK(defined(), "set_requires_grad: an undefined tensor");
-  storage_->requires_grad = on;
+  gradient_->required = on;
   return *this;
 }
 
 float* Tensor::grad() const {
   CHECK(defined(), "grad: an undefined tensor");
-  if (storage_->gradients == nullptr) {
-    storage_->gradients = allocate_floats(storage_->count);
-    storage_->owns_gradients = true;
-    std::fill_n(storage_->gradients, storage_->count, 0.0f);
+  Buffer& buffer = gradient_->buffer;
+  if (buffer.data == nullptr) {
+    fill(buffer, elements_);
+    std::fill_n(buffer.data, elements_, 0.0f);
   }
-  return storage_->gradients + offset_;
+  return buffer.data + offset_;
 }
+
+bool Tensor::is_whole() const { return offset_ == 0 && count() == elements_ && contiguous(); }
 
 GradTarget Tensor::grad_target() const {
   CHECK(defined(), "grad_target: an undefined tensor");
-  const bool whole = offset_ == 0 && count() == storage_->count && contiguous();
-  if (storage_->gradients != nullptr || !whole) return {grad(), true};
-  storage_->gradients = allocate_floats(storage_->count);
-  storage_->owns_gradients = true;
-  return {storage_->gradients, false};
+  if (has_grad() || !is_whole()) return {grad(), true};
+  fill(gradient_->buffer, elements_);
+  return {gradient_->buffer.data, false};
 }
 
 void Tensor::adopt_grad(const Tensor& from) const {
   CHECK(defined() && from.has_grad() && from.count() == count(), "adopt_grad: a gradient of shape ", from.shape().str(),
         " for a tensor of shape ", shape_.str());
-  const bool whole = offset_ == 0 && count() == storage_->count && from.offset_ == 0 &&
-                     from.count() == from.storage_->count && from.storage_->owns_gradients;
-  if (storage_->gradients == nullptr && whole) {
-    std::swap(storage_->gradients, from.storage_->gradients);
-    std::swap(storage_->owns_gradients, from.storage_->owns_gradients);
+  if (!has_grad() && is_whole() && from.is_whole() && from.gradient_->buffer.owned) {
+    std::swap(gradient_->buffer.data, from.gradient_->buffer.data);
+    std::swap(gradient_->buffer.owned, from.gradient_->buffer.owned);
     return;
   }
   CHECK(contiguous() && from.contiguous(), "adopt_grad: tensors with gaps");
   float* target = grad();
   const float* source = from.grad();
   for (int64_t i = 0; i < count(); ++i) target[i] += source[i];
+}
+
+Tensor Tensor::gradient_only() const {
+  Tensor out = *this;
+  out.values_.reset();
+  return out;
 }
 
 // --------------------------------------------------------------------------------------------------------------- Tape
@@ -243,7 +251,7 @@ void* Tape::append(const char* op, const Tensor& output, size_t bytes, void (*ru
   }
   void* place = blocks_.back() + block_used_;
   block_used_ += bytes;
-  entries_.push_back({op, output, place, run, destroy});
+  entries_.push_back({op, output.gradient_only(), place, run, destroy});
   return place;
 }
 

@@ -1,9 +1,9 @@
 // Tensors with shared storage, and the tape that turns a forward pass into gradients.
 //
-// A tensor is a handle: shape, strides and an offset into a storage that holds values and, once asked for, gradients.
-// slice() gives another handle on the same storage. Value (i, j) of a slice and its gradient lie at the same offset of
-// the two buffers, so the gradient of a slice *is* the slice of its parent's gradient: weights entangled across
-// subnets need no copy in either direction.
+// A tensor is a handle: shape, strides and an offset into two buffers, one of values and, once asked for, one of
+// gradients. slice() gives another handle on the same buffers. Value (i, j) of a slice and its gradient lie at the same
+// offset of the two buffers, so the gradient of a slice *is* the slice of its parent's gradient: weights entangled
+// across subnets need no copy in either direction.
 //
 //   Tensor x = Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6}).set_requires_grad();
 //   Tape tape;                         // records what this thread computes while it lives
@@ -40,20 +40,21 @@ struct Shape {
   std::string str() const;  // "[2, 3]"
 };
 
-// The buffers behind one or many tensors.
-struct Storage {
-  float* values = nullptr;
-  float* gradients = nullptr;
-  int64_t count = 0;
-  DeviceKind device = DeviceKind::cpu;
-  bool owns_values = false;
-  bool owns_gradients = false;
-  bool requires_grad = false;
+// The two buffers behind one or many tensors. They live apart: a recorded operation that needs only the gradient of its
+// output does not keep the values alive.
+struct Buffer {
+  float* data = nullptr;
+  int64_t count = 0;  // elements
+  bool owned = false;
 
-  Storage() = default;
-  Storage(const Storage&) = delete;
-  Storage& operator=(const Storage&) = delete;
-  ~Storage();
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+};
+struct Gradient {
+  Buffer buffer;  // data is null until it is first asked for
+  bool required = false;
 };
 
 // Where a backward kernel puts the gradient of an activation: adds to what is there, or, when nothing is there yet,
@@ -72,37 +73,44 @@ class Tensor {
   // A tensor over memory that somebody else owns and that outlives it. `gradients` may be null.
   static Tensor over(const Shape& shape, float* values, float* gradients, DeviceKind device = DeviceKind::cpu);
 
-  bool defined() const { return storage_ != nullptr; }
+  bool defined() const { return gradient_ != nullptr; }
   const Shape& shape() const { return shape_; }
   int rank() const { return shape_.rank; }
   int64_t size(int d) const { return shape_.dim[d]; }
   int64_t stride(int d) const { return stride_[d]; }
   int64_t count() const { return shape_.count(); }
   bool contiguous() const;
-  DeviceKind device() const { return storage_->device; }
-  float* data() const { return storage_->values + offset_; }
+  DeviceKind device() const { return device_; }
+  float* data() const;  // throws Error for a tensor without values
   float item() const;                    // the value of a tensor with one element
   std::vector<float> to_vector() const;  // the values in row-major order, whatever the strides
 
-  // Views on the same storage. They throw Error when they would leave the tensor.
+  // Views on the same buffers. They throw Error when they would leave the tensor.
   Tensor slice(int d, int64_t begin, int64_t length) const;
   Tensor view(const Shape& shape) const;  // contiguous tensors only
   Tensor view(const Shape& shape, std::initializer_list<int64_t> strides, int64_t offset = 0) const;  // any strides
 
-  // Gradients. Setting it on a view sets it for the whole storage.
+  // Gradients. Setting it on a view sets it for all that share the buffers.
   Tensor& set_requires_grad(bool on = true);
-  bool requires_grad() const { return defined() && storage_->requires_grad; }
-  bool has_grad() const { return defined() && storage_->gradients != nullptr; }
+  bool requires_grad() const { return defined() && gradient_->required; }
+  bool has_grad() const { return defined() && gradient_->buffer.data != nullptr; }
   float* grad() const;                        // the gradient's buffer, zero-filled when first asked for
   std::vector<float> grad_to_vector() const;  // row-major
   GradTarget grad_target() const;             // for backward kernels; see GradTarget
   // Gives the gradient of `from`, whose last use this is, to this tensor: taken over when this one has none yet,
   // added otherwise. For operations whose input gradient equals their output gradient.
   void adopt_grad(const Tensor& from) const;
+  // The same tensor without its values: what a recorded operation captures of an output when its gradient is all it
+  // needs.
+  Tensor gradient_only() const;
 
  private:
-  std::shared_ptr<Storage> storage_;
-  int64_t offset_ = 0;
+  bool is_whole() const;  // covers its buffers, in their order
+
+  std::shared_ptr<Buffer> values_;
+  std::shared_ptr<Gradient> gradient_;
+  DeviceKind device_ = DeviceKind::cpu;
+  int64_t offset_ = 0, elements_ = 0;  // elements_: of the buffers
   Shape shape_;
   int64_t stride_[kMaxRank] = {};
 };
@@ -123,7 +131,8 @@ class Tape {
   // The innermost live tape of this thread, or null.
   static Tape* current();
 
-  // Appends an operation: `backward` reads output.grad() and adds to the gradients of the inputs that it captured.
+  // Appends an operation: `backward` reads the gradient of `output` and adds to the gradients of the inputs that it
+  // captured. The tape itself keeps no values; what the backward pass needs is what the closures captured.
   template <class F>
   void record(const char* op, Tensor& output, F backward) {
     output.set_requires_grad();

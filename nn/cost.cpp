@@ -79,35 +79,26 @@ double reference_complexity_of(const SupernetConfig& c, const Architecture& a) {
   return sum + (n + 1) * static_cast<double>(s.classes) * e;
 }
 
-// Floats that one image leaves on the tape. The tape keeps every output of an operation until its backward has run
-// (its gradient will be stored next to it), and operations keep what their gradient reads besides: so each output is
-// counted once, where it is made, and then what is kept beside outputs. Views and dropout masks (drawn again) are free.
+// Floats that one image leaves behind for the backward pass: the operands that a gradient reads. Outputs whose gradient
+// alone is needed (projections into a residual, the residual itself, pooling, dropout, whose mask is drawn again) are
+// gone.
 int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& a) {
   const Sizes s = sizes_of(c, a);
-  const int64_t stream = s.tokens * s.width;      // one tensor [N, C]
-  const int64_t norm = stream + 2 * s.tokens;     // output, and mean and rstd of each token
-  const int64_t dropped = c.dropout > 0 ? 1 : 0;  // dropout makes one more output wherever it acts
-  int64_t sum = s.patches * s.patch_values;       // patchify: the input of the patch projection
-  sum += s.patches * s.width;                     // patch projection
-  sum += (1 + dropped) * stream;                  // tokens, its dropout
+  const int64_t stream = s.tokens * s.width;   // one tensor [N, C]
+  const int64_t norm = stream + 2 * s.tokens;  // a layer_norm's input, and mean and rstd of each token
+  int64_t sum = s.patches * s.patch_values;    // the patch projection's input
   for (size_t i = 0; i < a.num_heads.size(); ++i) {
     const BlockSizes b = block_of(c, a, i);
-    sum += norm;                                          // layer_norm
-    sum += 3 * s.tokens * b.attention;                    // qkv
-    sum += b.heads * s.tokens * attention_row(s.tokens);  // attention: p [H, N, N], rows padded
-    sum += s.tokens * b.attention;                        // attention: y
-    sum += (1 + dropped) * stream;                        // proj, its dropout
-    sum += stream;                                        // residual
-    sum += norm;                                          // layer_norm
-    sum += s.tokens * b.hidden;                           // fc1
-    sum += (1 + dropped) * s.tokens * b.hidden;           // gelu, its dropout
-    sum += (1 + dropped) * stream;                        // fc2, its dropout
-    sum += stream;                                        // residual
-    if (c.drop_path > 0 && i > 0) sum += 2;               // the factors of both residuals; block 0 has rate 0
+    sum += norm + stream;                                 // layer_norm; the qkv layer's input
+    sum += 3 * s.tokens * b.attention;                    // attention's input
+    sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
+    sum += s.tokens * b.attention;                        // proj's input
+    sum += norm + stream;                                 // layer_norm; fc1's input
+    sum += 2 * s.tokens * b.hidden;                       // inputs of gelu and fc2
+    if (c.drop_path > 0 && i > 0) sum += 2;               // factors of both residuals; block 0 has rate 0
   }
   sum += norm;                 // final layer_norm
-  sum += s.width;              // pool
-  sum += s.classes;            // head: the logits
+  sum += s.width;              // the head's input
   return sum + 2 * s.classes;  // cross_entropy: p and the targets
 }
 

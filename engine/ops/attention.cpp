@@ -45,10 +45,10 @@ Tensor attention(const Tensor& qkv, const AttentionTables& tables, const Attenti
                                               values(tables.value_v), values(tables.value_h), y.data(), values(p));
   count_macs(forward_macs(s));
   if (tape != nullptr) {
-    tape->record("attention", y, [s, qkv, t = tables, p, y] {
+    tape->record("attention", y, [s, qkv, t = tables, p, dy = y.gradient_only()] {
       const GradTarget dqkv = qkv.grad_target();
       kernels::attention_backward.on(qkv.device())(
-          s, qkv.data(), values(t.key_v), values(t.key_h), values(t.value_v), values(t.value_h), p.data(), y.grad(),
+          s, qkv.data(), values(t.key_v), values(t.key_h), values(t.value_v), values(t.value_h), p.data(), dy.grad(),
           dqkv.data, dqkv.add, gradient(t.key_v), gradient(t.key_h), gradient(t.value_v), gradient(t.value_h));
     });
   }

@@ -16,11 +16,12 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target) {
   kernels::cross_entropy_forward.on(logits.device())(batch, classes, logits.data(), target.data(), loss.data(),
                                                      p.data());
   if (Tape* tape = recording({&logits})) {
-    tape->record("cross_entropy", loss, [batch, classes, logits, target, p, loss] {
-      const GradTarget dlogits = logits.grad_target();
-      kernels::cross_entropy_backward.on(logits.device())(batch, classes, target.data(), p.data(), loss.grad(),
-                                                          dlogits.data, dlogits.add);
-    });
+    tape->record("cross_entropy", loss,
+                 [batch, classes, logits = logits.gradient_only(), target, p, dloss = loss.gradient_only()] {
+                   const GradTarget dlogits = logits.grad_target();
+                   kernels::cross_entropy_backward.on(logits.device())(batch, classes, target.data(), p.data(),
+                                                                       dloss.grad(), dlogits.data, dlogits.add);
+                 });
   }
   return loss;
 }

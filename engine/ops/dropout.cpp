@@ -11,9 +11,9 @@ Tensor dropout(const Tensor& x, float rate, RngKey key) {
   Tensor y = Tensor::empty(x.shape(), x.device());
   kernels::dropout_forward.on(x.device())(x.count(), rate, key, x.data(), y.data());
   if (Tape* tape = recording({&x})) {
-    tape->record("dropout", y, [rate, key, x, y] {
+    tape->record("dropout", y, [rate, key, x = x.gradient_only(), dy = y.gradient_only()] {
       const GradTarget dx = x.grad_target();
-      kernels::dropout_backward.on(x.device())(x.count(), rate, key, y.grad(), dx.data, dx.add);
+      kernels::dropout_backward.on(x.device())(x.count(), rate, key, dy.grad(), dx.data, dx.add);
     });
   }
   return y;

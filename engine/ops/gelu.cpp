@@ -10,9 +10,9 @@ Tensor gelu(const Tensor& x) {
   Tensor y = Tensor::empty(x.shape(), x.device());
   kernels::gelu_forward.on(x.device())(x.count(), x.data(), y.data());
   if (Tape* tape = recording({&x})) {
-    tape->record("gelu", y, [x, y] {
+    tape->record("gelu", y, [x, dy = y.gradient_only()] {
       const GradTarget dx = x.grad_target();
-      kernels::gelu_backward.on(x.device())(x.count(), x.data(), y.grad(), dx.data, dx.add);
+      kernels::gelu_backward.on(x.device())(x.count(), x.data(), dy.grad(), dx.data, dx.add);
     });
   }
   return y;

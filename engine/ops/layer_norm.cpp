@@ -16,9 +16,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps) 
   kernels::layer_norm_forward.on(x.device())(rows, width, eps, x.data(), w.data(), b.data(), y.data(), mean.data(),
                                              rstd.data());
   if (Tape* tape = recording({&x, &w, &b})) {
-    tape->record("layer_norm", y, [rows, width, x, w, b, y, mean, rstd] {
+    tape->record("layer_norm", y, [rows, width, x, w, b, mean, rstd, dy = y.gradient_only()] {
       const GradTarget dx = x.grad_target();
-      kernels::layer_norm_backward.on(x.device())(rows, width, x.data(), w.data(), mean.data(), rstd.data(), y.grad(),
+      kernels::layer_norm_backward.on(x.device())(rows, width, x.data(), w.data(), mean.data(), rstd.data(), dy.grad(),
                                                   dx.data, dx.add, w.grad(), b.grad());
     });
   }

@@ -45,14 +45,14 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b) {
   kernels::linear_forward.on(x.device())(s, x.data(), w.data(), b.defined() ? b.data() : nullptr, y.data());
   count_macs(s.rows * s.in * s.groups * s.out);
   if (Tape* tape = recording({&x, &w, &b})) {
-    tape->record("linear", y, [s, x, w, b, y] {
+    tape->record("linear", y, [s, x, w, b, dy = y.gradient_only()] {
       if (w.requires_grad() || b.requires_grad()) {
-        kernels::linear_backward_weight.on(x.device())(s, x.data(), y.grad(), w.grad(),
+        kernels::linear_backward_weight.on(x.device())(s, x.data(), dy.grad(), w.grad(),
                                                        b.defined() ? b.grad() : nullptr);
       }
       if (x.requires_grad()) {
         const GradTarget dx = x.grad_target();
-        kernels::linear_backward_input.on(x.device())(s, y.grad(), w.data(), dx.data, dx.add);
+        kernels::linear_backward_input.on(x.device())(s, dy.grad(), w.data(), dx.data, dx.add);
       }
     });
   }

@@ -15,9 +15,9 @@ Tensor patchify(const Tensor& images, int64_t patch) {
   Tensor y = Tensor::empty({s.batch, side * side, s.channels * patch * patch}, images.device());
   kernels::patchify_forward.on(images.device())(s, images.data(), y.data());
   if (Tape* tape = recording({&images})) {
-    tape->record("patchify", y, [s, images, y] {
+    tape->record("patchify", y, [s, images = images.gradient_only(), dy = y.gradient_only()] {
       const GradTarget dimages = images.grad_target();
-      kernels::patchify_backward.on(images.device())(s, y.grad(), dimages.data, dimages.add);
+      kernels::patchify_backward.on(images.device())(s, dy.grad(), dimages.data, dimages.add);
     });
   }
   return y;

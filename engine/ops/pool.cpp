@@ -13,9 +13,9 @@ Tensor pool(const Tensor& x, int64_t first, int64_t count) {
   Tensor y = Tensor::empty({s.batch, s.width}, x.device());
   kernels::pool_forward.on(x.device())(s, x.data(), y.data());
   if (Tape* tape = recording({&x})) {
-    tape->record("pool", y, [s, x, y] {
+    tape->record("pool", y, [s, x = x.gradient_only(), dy = y.gradient_only()] {
       const GradTarget dx = x.grad_target();
-      kernels::pool_backward.on(x.device())(s, y.grad(), dx.data, dx.add);
+      kernels::pool_backward.on(x.device())(s, dy.grad(), dx.data, dx.add);
     });
   }
   return y;

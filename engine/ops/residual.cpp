@@ -17,14 +17,15 @@ Tensor residual(const Tensor& x, const Tensor& branch, const Tensor& factor) {
   kernels::residual_forward.on(x.device())(batch, n, x.data(), branch.data(),
                                            factor.defined() ? factor.data() : nullptr, y.data());
   if (Tape* tape = recording({&x, &branch})) {
-    tape->record("residual", y, [batch, n, x, branch, factor, y] {
-      if (branch.requires_grad()) {
-        const GradTarget dbranch = branch.grad_target();
-        kernels::residual_backward.on(x.device())(batch, n, factor.defined() ? factor.data() : nullptr, y.grad(),
-                                                  dbranch.data, dbranch.add);
-      }
-      if (x.requires_grad()) x.adopt_grad(y);
-    });
+    tape->record("residual", y,
+                 [batch, n, x = x.gradient_only(), branch = branch.gradient_only(), factor, dy = y.gradient_only()] {
+                   if (branch.requires_grad()) {
+                     const GradTarget dbranch = branch.grad_target();
+                     kernels::residual_backward.on(x.device())(batch, n, factor.defined() ? factor.data() : nullptr,
+                                                               dy.grad(), dbranch.data, dbranch.add);
+                   }
+                   if (x.requires_grad()) x.adopt_grad(dy);
+                 });
   }
   return y;
 }

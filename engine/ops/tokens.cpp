@@ -20,9 +20,9 @@ Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& po
   kernels::tokens_forward.on(patches.device())(s, patches.data(), class_token.data(),
                                                position.defined() ? position.data() : nullptr, y.data());
   if (Tape* tape = recording({&patches, &class_token, &position})) {
-    tape->record("tokens", y, [s, patches, class_token, position, y] {
+    tape->record("tokens", y, [s, patches = patches.gradient_only(), class_token, position, dy = y.gradient_only()] {
       const GradTarget dpatches = patches.grad_target();
-      kernels::tokens_backward.on(patches.device())(s, y.grad(), dpatches.data, dpatches.add, class_token.grad(),
+      kernels::tokens_backward.on(patches.device())(s, dy.grad(), dpatches.data, dpatches.add, class_token.grad(),
                                                     position.defined() ? position.grad() : nullptr);
     });
   }

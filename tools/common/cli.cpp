@@ -118,7 +118,7 @@ void Program::apply_common() const {
 }
 
 int Program::run(int argc, char** argv, const std::function<void()>& body) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error of the write, with a message
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error of the write, with a message
   try {
     app_.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
