@@ -71,5 +71,4 @@ clean:
 	rm -rf build $(notdir $(PROGRAMS))
 
 .PHONY: all test clean
-.SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

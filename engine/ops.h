@@ -64,15 +64,16 @@ KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bo
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
 // Tokens: 0 is the class token, 1 + row*side + col a patch of the side x side grid; N = 1 + side^2.
 // Buckets of a pair (i, j) of patches, with m = max_relative_position:
-//   v(i, j) = clamp(row_j - row_i, -m, m) + m + 1,   h(i, j) likewise on columns;   0 for any pair with the class
-//   token. s_ij = scale (q_i . k_j + q_i . key_v[v(i,j)] + q_i . key_h[h(i,j)]),   p = softmax_j(s) y_i  = sum_j p~_ij
-//   (v_j + value_v[v(i,j)] + value_h[h(i,j)]),   p~ = p, or with dropout p masked and rescaled
+//   v(i, j) = clamp(row_j - row_i, -m, m) + m + 1,   h(i, j) likewise on columns;
+//   0 for any pair with the class token.
+//   s_ij = scale (q_i . k_j + q_i . key_v[v(i,j)] + q_i . key_h[h(i,j)]),   p = softmax_j(s)
+//   y_i  = sum_j p~_ij (v_j + value_v[v(i,j)] + value_h[h(i,j)]),   p~ = p, or with dropout p masked and rescaled
 // The (N, N, D) table is never built: q_i . table is an [N, 2m+2] product that is looked up, and the value term is
 // bucket sums of p~ times the table.
 // qkv [B, N, 3*H*D], rows [Q | K | V], each [H, D]; tables [2m+2, D]; y [B, N, H*D].
 // m = 0 means no relative position: the tables are then undefined (null).
-// p [B, H, N, N] is kept for the backward pass, its rows padded with zeros to attention_row(N) values. With dp~_ij =
-// dy_i . (v_j + value terms), D_i = sum_j p~_ij dp~_ij:
+// p [B, H, N, N] is kept for the backward pass, its rows padded with zeros to attention_row(N) values.
+// With dp~_ij = dy_i . (v_j + value terms), D_i = sum_j p~_ij dp~_ij:
 //   g_ij = scale p_ij (mask_ij dp~_ij - D_i)
 //   dq_i = sum_j g_ij (k_j + key terms),  dk_j = sum_i g_ij q_i,  dv_j = sum_i p~_ij dy_i
 //   d key_v[b] = sum_{v(i,j)=b} g_ij q_i,  d value_v[b] = sum_{v(i,j)=b} p~_ij dy_i,  likewise h; summed over B and H.
@@ -92,8 +93,8 @@ KERNEL(attention_backward, (const AttentionShape& s, const float* qkv, const flo
                             const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
                             bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h));
 
-// --------------------------------------------------------------------------------------------------------- patchify
-// --- Cuts images [B, channels, S, S] into (S/P)^2 patches in row-major order: y [B, (S/P)^2, channels*P*P], a patch
+// --------------------------------------------------------------------------------------------------------- patchify ---
+// Cuts images [B, channels, S, S] into (S/P)^2 patches in row-major order: y [B, (S/P)^2, channels*P*P], a patch
 // laid out channel, row, column like the weight of a convolution. Then a patch projection is a linear layer.
 //   dimages: the inverse permutation.
 Tensor patchify(const Tensor& images, int64_t patch);
@@ -104,9 +105,9 @@ struct PatchShape {
 KERNEL(patchify_forward, (const PatchShape& s, const float* images, float* y));
 KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages, bool add));
 
-// ----------------------------------------------------------------------------------------------------------- tokens
-// --- y[b, 0] = class_token + position[0];  y[b, 1 + i] = patches[b, i] + position[1 + i] patches [B, N-1, C];
-// class_token [C]; position [N, C], rows at any stride, or undefined (null) for none. y [B, N, C].
+// ----------------------------------------------------------------------------------------------------------- tokens ---
+// y[b, 0] = class_token + position[0];  y[b, 1 + i] = patches[b, i] + position[1 + i]
+// patches [B, N-1, C]; class_token [C]; position [N, C], rows at any stride, or undefined (null) for none. y [B, N, C].
 //   dpatches = dy of the patch tokens;  dclass = sum_b dy[b, 0];  dposition = sum_b dy[b]
 Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& position);
 
@@ -118,8 +119,8 @@ KERNEL(tokens_forward,
 KERNEL(tokens_backward,
        (const TokensShape& s, const float* dy, float* dpatches, bool add, float* dclass, float* dposition));
 
-// --------------------------------------------------------------------------------------------------------- residual
-// --- y[b] = x[b] + factor[b] branch[b]: a residual connection with drop-path. factor [B] is 0 for a dropped image and
+// --------------------------------------------------------------------------------------------------------- residual ---
+// y[b] = x[b] + factor[b] branch[b]: a residual connection with drop-path. factor [B] is 0 for a dropped image and
 // 1/keep for a kept one, or undefined (null) for 1. x and branch [B, ...].
 //   dx = dy (taken over, not copied),  dbranch[b] = factor[b] dy[b]
 Tensor residual(const Tensor& x, const Tensor& branch, const Tensor& factor);
@@ -128,15 +129,15 @@ KERNEL(residual_forward,
        (int64_t batch, int64_t n, const float* x, const float* branch, const float* factor, float* y));
 KERNEL(residual_backward, (int64_t batch, int64_t n, const float* factor, const float* dy, float* dbranch, bool add));
 
-// ---------------------------------------------------------------------------------------------------------- dropout
-// --- y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.
+// ---------------------------------------------------------------------------------------------------------- dropout ---
+// y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.
 Tensor dropout(const Tensor& x, float rate, RngKey key);
 
 KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y));
 KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, float* dx, bool add));
 
-// ------------------------------------------------------------------------------------------------------------- pool
-// --- y[b] = mean of x[b, first .. first+count): x [B, N, C] -> y [B, C]. (0, 1) takes the class token, (1, N-1)
+// ------------------------------------------------------------------------------------------------------------- pool ---
+// y[b] = mean of x[b, first .. first+count): x [B, N, C] -> y [B, C]. (0, 1) takes the class token, (1, N-1)
 // averages the patch tokens.   dx[b, t] = dy[b] / count for those tokens, 0 for the others.
 Tensor pool(const Tensor& x, int64_t first, int64_t count);
 
@@ -146,8 +147,8 @@ struct PoolShape {
 KERNEL(pool_forward, (const PoolShape& s, const float* x, float* y));
 KERNEL(pool_backward, (const PoolShape& s, const float* dy, float* dx, bool add));
 
-// ---------------------------------------------------------------------------------------------------- cross_entropy
-// --- loss[0] = -1/B sum_b sum_k target[b, k] log softmax(logits[b])[k]: soft targets [B, K], which carry label
+// ---------------------------------------------------------------------------------------------------- cross_entropy ---
+// loss[0] = -1/B sum_b sum_k target[b, k] log softmax(logits[b])[k]: soft targets [B, K], which carry label
 // smoothing and mixup. The probabilities [B, K] are kept.
 //   dlogits[b, k] = dloss/B (p[b, k] sum_k' target[b, k'] - target[b, k])
 Tensor cross_entropy(const Tensor& logits, const Tensor& target);
@@ -157,9 +158,10 @@ KERNEL(cross_entropy_forward,
 KERNEL(cross_entropy_backward, (int64_t batch, int64_t classes, const float* target, const float* p, const float* dloss,
                                 float* dlogits, bool add));
 
-// -------------------------------------------------------------------------------------------------------- optimiser
-// --- Not operations on a tape: one sweep over the parameter arena (engine/optimizer.h). sum_squares: out[0] = sum g^2,
-// accumulated in double in fixed chunks. adamw:  g' = clip g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
+// -------------------------------------------------------------------------------------------------------- optimiser ---
+// Not operations on a tape: one sweep over the parameter arena (engine/optimizer.h).
+// sum_squares: out[0] = sum g^2, accumulated in double in fixed chunks.
+// adamw:  g' = clip g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
 //         w = w (1 - lr decay);  w = w - lr (m/c1) / (sqrt(v/c2) + eps);  g = 0 for the next step.
 struct AdamWStep {
   float lr, beta1, beta2, eps, decay;

@@ -1,11 +1,13 @@
 #include "engine/parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -35,10 +37,22 @@ void pause_briefly() {
 class ThreadPool {
  public:
   explicit ThreadPool(int n) : total_(n) {
-    for (int i = 1; i < n; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < n; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      const size_t started = workers_.size() + 1;
+      stop();
+      RAISE("of ", n, " threads the system allows only ", started, "; use fewer (--threads)");
+    }
   }
 
-  ~ThreadPool() {
+  ~ThreadPool() { stop(); }
+
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+ private:
+  void stop() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       stop_ = true;
@@ -48,6 +62,7 @@ class ThreadPool {
     for (std::thread& worker : workers_) worker.join();
   }
 
+ public:
   int total() const { return total_; }
 
   void run(int64_t chunks, void (*body)(const void*, int64_t), const void* context) {
@@ -142,12 +157,13 @@ struct ScratchBuffer {
 }  // namespace
 
 void set_threads(int n) {
-  CHECK(n >= 0 && n <= 4096, "the number of threads must be 0 (every core) to 4096, not ", n);
+  // Far more threads than cores only wait for each other.
+  const int most = std::max(16, 4 * every_core());
+  CHECK(n >= 0 && n <= most, "the number of threads must be 0 (every core) to ", most, ", not ", n);
   CHECK(!inside_parallel_work, "set_threads: not inside parallel work");
   const int wanted = n == 0 ? every_core() : n;
   if (wanted != pool()->total()) {
-    pool().reset();
-    pool() = std::make_unique<ThreadPool>(wanted);
+    pool() = std::make_unique<ThreadPool>(wanted);  // the old one stays when this throws
   }
 }
 
@@ -166,10 +182,11 @@ void* scratch(Scratch slot, size_t bytes) {
   ScratchBuffer& buffer = buffers[static_cast<size_t>(slot)];
   if (buffer.bytes < bytes) {
     std::free(buffer.data);
-    buffer.bytes = (bytes + 63) / 64 * 64;
-    buffer.data = std::aligned_alloc(64, buffer.bytes);
+    buffer.bytes = 0;
+    buffer.data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     CHECK(buffer.data != nullptr, "out of memory: ", bytes,
           " bytes wanted for a kernel's scratch; use a smaller batch");
+    buffer.bytes = (bytes + 63) / 64 * 64;
   }
   return buffer.data;
 }

@@ -8,8 +8,8 @@
 
 namespace entangle {
 
-// Sets how many threads run parallel work, the caller included. n >= 1; 0 means every core. Not to be called from
-// inside parallel work.
+// Sets how many threads run parallel work, the caller included. 0 means every core. Throws Error when n is
+// negative, above 16 and four times the cores, or more than the system allows. Not to be called from inside parallel work.
 void set_threads(int n);
 int threads();
 
@@ -28,7 +28,7 @@ static inline void parallel_for(int64_t chunks, const F& f) {
 // Scratch memory of the calling thread, 64-byte aligned, at least `bytes` large, contents undefined. One buffer per
 // slot; a buffer only grows. A kernel that hands its scratch to parallel work passes the pointer: workers have their
 // own.
-enum class Scratch { packed, packed_other, partial, tile, attention };
+enum class Scratch { packed, partial, tile, attention };
 void* scratch(Scratch slot, size_t bytes);
 
 }  // namespace entangle

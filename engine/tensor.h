@@ -81,7 +81,7 @@ class Tensor {
   int64_t count() const { return shape_.count(); }
   bool contiguous() const;
   DeviceKind device() const { return device_; }
-  float* data() const;  // throws Error for a tensor without values
+  float* data() const;                   // throws Error for a tensor without values
   float item() const;                    // the value of a tensor with one element
   std::vector<float> to_vector() const;  // the values in row-major order, whatever the strides
 

@@ -120,6 +120,12 @@ TEST(SupernetParity, BrokenFolderIsNamed) {
   EXPECT_THROW(check_parity(dir.path("nothing")), Error);
   std::ofstream(dir.path("cases.json")) << "{\"supernet\": {}}";
   EXPECT_THROW(check_parity(dir.root()), Error);
+  std::filesystem::copy("tests/golden/supernet_cls_token_clamped", dir.path("empty"));
+  std::ifstream in("tests/golden/supernet_cls_token_clamped/cases.json");
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  text = text.substr(0, text.find("\"cases\"")) + "\"cases\": []}";
+  std::ofstream(dir.path("empty/cases.json")) << text;
+  EXPECT_THROW(check_parity(dir.path("empty")), Error) << "nothing compared must not count as equal";
 }
 
 // A network of exactly the subnet's size, holding copies of the subnet's views.

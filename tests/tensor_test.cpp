@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -207,7 +209,37 @@ TEST(Parallel, RethrowsAndGoesOn) {
   parallel_for(10, [&](int64_t) { ++sum; });
   EXPECT_EQ(sum.load(), 10);
   EXPECT_THROW(set_threads(-1), Error);
+  EXPECT_THROW(set_threads(100000), Error);
   set_threads(0);
+}
+
+// A weight that is not a number must show in every output that depends on it, on every path: nothing may clamp it away.
+TEST(NotANumber, PassesThroughSoftmax) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const CpuPath initial = cpu_path();
+  for (int i = 0; i < kCpuPaths; ++i) {
+    if (!cpu_supports(static_cast<CpuPath>(i))) continue;
+    set_cpu_path(static_cast<CpuPath>(i));
+    for (const int at : {0, 1, 2}) {
+      std::vector<float> logits = {1, 2, 3};
+      logits[static_cast<size_t>(at)] = nan;
+      EXPECT_TRUE(std::isnan(cross_entropy(Tensor::from({1, 3}, logits), Tensor::from({1, 3}, {1, 0, 0})).item()))
+          << at;
+    }
+    AttentionShape shape = {};
+    shape.batch = shape.heads = shape.side = 1;
+    shape.tokens = 2;
+    shape.head_dim = 1;
+    shape.scale = 1;
+    for (const int at : {1, 4}) {  // the keys of both tokens
+      std::vector<float> qkv(6, 0.5f);
+      qkv[static_cast<size_t>(at)] = nan;
+      const std::vector<float> y = attention(Tensor::from({1, 2, 3}, qkv), {}, shape).to_vector();
+      EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1])) << at;
+    }
+    EXPECT_TRUE(std::isnan(gelu(Tensor::from({1}, {nan})).item()));
+  }
+  set_cpu_path(initial);
 }
 
 TEST(CpuPath, CanBeOverriddenAndRefused) {

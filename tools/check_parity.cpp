@@ -1,5 +1,5 @@
 // check_parity DIR...: compares the supernet with golden folders, made with the published code.
-#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <string>
@@ -27,7 +27,9 @@ int print_report(const std::string& folder, const std::vector<ParityRow>& rows) 
   int failed = 0;
   for (const ParityRow& row : rows) {
     const auto [entry, is_new] = worst.try_emplace(kind_of(row.what), row);
-    if (!is_new && !(row.difference <= entry->second.difference)) entry->second = row;
+    if (!is_new && !std::isnan(entry->second.difference) && !(row.difference <= entry->second.difference)) {
+      entry->second = row;
+    }
     if (!row.ok()) ++failed;
   }
   std::printf("%s: %zu comparisons\n", folder.c_str(), rows.size());

@@ -1,9 +1,11 @@
 // Searches a trained supernet for its best subnet under limits, with inherited weights.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "search/search.h"
 #include "tools/common/cli.h"
@@ -37,13 +39,45 @@ void scale_population(Config& config, const std::optional<int64_t>& population) 
   options.population = *population;
 }
 
-// 64-bit FNV-1a over the weights' words: scores of other weights are not taken from an old log.
-uint64_t fingerprint(const Supernet& supernet) {
-  const ParameterArena& arena = supernet.parameters();
-  const uint32_t* words = reinterpret_cast<const uint32_t*>(arena.values());
+// 64-bit FNV-1a over 32-bit words.
+uint64_t hash_words(const void* data, size_t bytes) {
+  const unsigned char* at = static_cast<const unsigned char*>(data);
   uint64_t hash = 14695981039346656037ull;
-  for (int64_t i = 0; i < arena.size(); ++i) hash = (hash ^ words[i]) * 1099511628211ull;
+  for (size_t i = 0; i + 4 <= bytes; i += 4) {
+    uint32_t word = 0;
+    std::memcpy(&word, at + i, 4);
+    hash = (hash ^ word) * 1099511628211ull;
+  }
   return hash;
+}
+
+// What the scores of a log are of: these weights, used as this model, on these images. Scores of anything else are not
+// taken from an old log.
+std::string subject_of(const Config& config, const Supernet& supernet, const std::vector<int64_t>& images,
+                       const std::string& data) {
+  const ParameterArena& arena = supernet.parameters();
+  const uint64_t weights = hash_words(arena.values(), static_cast<size_t>(arena.size()) * sizeof(float));
+  const uint64_t list = hash_words(images.data(), images.size() * sizeof(int64_t));
+  Config model_only;
+  model_only.model = config.model;
+  model_only.space = config.space;
+  const std::string text = model_only.to_yaml() + "   ";
+  return format("weights %016llx as model %016llx, held-out images %016llx (%zu) of ",
+                static_cast<unsigned long long>(weights),
+                static_cast<unsigned long long>(hash_words(text.data(), text.size())),
+                static_cast<unsigned long long>(list), images.size()) +
+         data;
+}
+
+// Images that the weights were trained on must not rank: the split is the training's.
+void check_split_is_the_trainings(const std::string& weights, const Config& config) {
+  const auto metadata = read_checkpoint_metadata(weights);
+  const auto carried = metadata.find("config");
+  if (carried == metadata.end()) return;
+  const DataConfig trained = parse_config(carried->second, weights).data;
+  CHECK(trained.held_out == config.data.held_out && trained.split_seed == config.data.split_seed, weights,
+        " was trained with DATA.held_out=", trained.held_out, " and DATA.split_seed=", trained.split_seed,
+        "; the search must hold out the same images");
 }
 
 SearchResult run_search(const Config& config, const Supernet& supernet, const EvaluationSet& ranking,
@@ -78,12 +112,10 @@ void run_program(const Flags& flags, DeviceKind device) {
   LoadedModel model = load_model(weights, flags.config, device, flags.settings);
   scale_population(model.config, flags.population);
   const DataSource source = open_data_for(model.config);
-  const EvaluationSet ranking(source.train, source, ranking_images(model.config, source), model.config.model.image_size,
-                              EvaluationSet::Keep::yes);
-  model.config.search.options.subject =
-      format("weights %016llx, %lld held-out images of ", static_cast<unsigned long long>(fingerprint(*model.supernet)),
-             static_cast<long long>(ranking.size())) +
-      source.spec;
+  check_split_is_the_trainings(weights, model.config);
+  const std::vector<int64_t> images = ranking_images(model.config, source);
+  const EvaluationSet ranking(source.train, source, images, model.config.model.image_size, EvaluationSet::Keep::yes);
+  model.config.search.options.subject = subject_of(model.config, *model.supernet, images, source.spec);
   const SearchResult result = run_search(model.config, *model.supernet, ranking, run.file("search.jsonl"));
   if (interrupted()) {
     std::printf("stopped after %zu candidates; give the same command again to continue\n", result.candidates.size());

@@ -41,8 +41,9 @@ static inline vec load_first(const float* p, int64_t n, float fill = 0) {
 }
 static inline void store_first(float* p, vec x, int64_t n) { memcpy(p, &x, static_cast<size_t>(n) * sizeof(float)); }
 
-static inline vec larger(vec a, vec b) { return a > b ? a : b; }
-static inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+// A NaN in the first operand stays: clamping does not turn it into a number.
+static inline vec larger(vec a, vec b) { return a < b ? b : a; }
+static inline vec smaller(vec a, vec b) { return a > b ? b : a; }
 static inline vec absolute(vec x) { return reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & 0x7fffffff); }
 
 // Lanes [0, n) of x; the others are zero.

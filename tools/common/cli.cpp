@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "engine/check.h"
@@ -27,7 +29,7 @@ void on_interrupt(int signal) {
 // One line, whatever the message was made of.
 void print_error(std::string message) {
   for (char& c : message) {
-    if (c == '\n') c = ' ';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   }
   std::fflush(stdout);
   std::fprintf(stderr, "error: %s\n", message.c_str());
@@ -119,6 +121,7 @@ void Program::apply_common() const {
 
 int Program::run(int argc, char** argv, const std::function<void()>& body) {
   ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is then an error of the write, with a message
+  ::signal(SIGPIPE, SIG_IGN);  // a reader that went away must not end a training
   try {
     app_.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
@@ -130,6 +133,8 @@ int Program::run(int argc, char** argv, const std::function<void()>& body) {
   try {
     apply_common();
     body();
+    CHECK(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
+          "the output could not be written: ", std::strerror(errno));
     return 0;
   } catch (const std::bad_alloc&) {
     print_error("out of memory; use a smaller batch");

@@ -63,6 +63,7 @@ class Golden {
 
   std::vector<ParityRow> run() {
     try {
+      CHECK(!cases_.at("cases").empty(), folder_, "/cases.json: holds no case to compare");
       load_weights();
       for (size_t i = 0; i < cases_.at("cases").size(); ++i) run_case(i);
       if (cases_.contains("optimizer")) run_optimizer(cases_.at("optimizer"));

@@ -1,5 +1,6 @@
 #include "tools/common/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,12 @@ constexpr auto kTerminalInterval = std::chrono::milliseconds(100);
 constexpr auto kPipeInterval = std::chrono::seconds(10);
 constexpr int kBarWidth = 24;
 constexpr const char* kStartOfLine = "\r\x1b[K";  // and erase what stands there
+
+// A line that wraps would not be erased by the next one.
+size_t terminal_columns() {
+  winsize size = {};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
 
 }  // namespace
 
@@ -53,7 +60,8 @@ void Progress::update(int64_t done, const std::string& text) {
   if (terminal_) {
     const size_t filled = static_cast<size_t>(kBarWidth * done / total_);
     const std::string bar = std::string(filled, '#') + std::string(kBarWidth - filled, '.');
-    std::printf("%s[%s] %3d %%  %s  %s", kStartOfLine, bar.c_str(), percent, text.c_str(), left(done).c_str());
+    const std::string line = format("[%s] %3d %%  %s  %s", bar.c_str(), percent, text.c_str(), left(done).c_str());
+    std::printf("%s%s", kStartOfLine, line.substr(0, terminal_columns() - 1).c_str());
   } else {
     std::printf("%3d %%  %s  %s\n", percent, text.c_str(), left(done).c_str());
   }

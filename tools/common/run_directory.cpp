@@ -33,6 +33,17 @@ size_t kept_length(const std::string& path, const std::string& text, int64_t ste
   return begin;
 }
 
+// Removes the temporary files (NAME.PROCESS.tmp, engine/atomic_file.h) of a process that was killed while it wrote.
+void remove_leftovers(const std::string& path) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
+    const std::filesystem::path name = entry.path().filename(), numbered = name.stem();
+    const std::string process = numbered.extension().string();
+    const bool is_number = process.size() > 1 && process.find_first_not_of("0123456789", 1) == std::string::npos;
+    if (name.extension() == ".tmp" && is_number) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
 }  // namespace
 
 RunDirectory::RunDirectory(const std::string& path) : path_(path) {
@@ -56,6 +67,7 @@ RunDirectory::RunDirectory(const std::string& path) : path_(path) {
     close(lock_);
     RAISE("cannot write in ", path, ": ", std::strerror(reason), "; choose another with --output");
   }
+  remove_leftovers(path);
 }
 
 RunDirectory::~RunDirectory() { close(lock_); }

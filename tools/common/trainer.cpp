@@ -65,6 +65,10 @@ void Trainer::resume_from_checkpoint() {
   const auto metadata = load_checkpoint(run_.checkpoint_file(), supernet_, true);
   const auto found = metadata.find("step");
   CHECK(found != metadata.end(), run_.checkpoint_file(), " does not say its step: it is no training checkpoint");
+  const auto carried = metadata.find("config");
+  CHECK(carried != metadata.end(), run_.checkpoint_file(), " carries no configuration: it is no training checkpoint");
+  const std::string difference = first_difference(parse_config(carried->second, run_.checkpoint_file()), config_);
+  CHECK(difference.empty(), run_.checkpoint_file(), " is of another run: ", difference);
   step_ = parse_number(found->second);
   CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
         total_steps());
