@@ -56,7 +56,7 @@ $(BUILD)/%.o: %.cpp
 define kernel_rule
 $(BUILD)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
 	@mkdir -p $$(@D)
-	$(Q) $(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
+	$$(Q) $(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
 endef
 $(foreach p,$(PATHS),$(eval $(call kernel_rule,$(p))))
 
