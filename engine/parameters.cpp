@@ -57,7 +57,7 @@ int ParameterArena::declare(Parameter parameter) {
   return static_cast<int>(parameters_.size()) - 1;
 }
 
-void ParameterArena::allocate(DeviceKind device) {
+void ParameterArena::allocate(DeviceKind device, ArenaUse use) {
   CHECK(values_ == nullptr, "the parameters are allocated already");
   CHECK(!parameters_.empty(), "there are no parameters to allocate; declare them first");
   CHECK(device == DeviceKind::cpu, "this build has no CUDA device");
@@ -70,10 +70,15 @@ void ParameterArena::allocate(DeviceKind device) {
     }
     if (!decay) without_decay_ = size_;
   }
-  for (float** array : {&values_, &gradients_, &first_moments_, &second_moments_}) *array = allocate_zeros(size_);
+  const bool training = use == ArenaUse::training;
+  values_ = allocate_zeros(size_);
+  if (training) {
+    for (float** array : {&gradients_, &first_moments_, &second_moments_}) *array = allocate_zeros(size_);
+  }
   for (Parameter& parameter : parameters_) {
-    parameter.tensor = Tensor::over(parameter.shape, values_ + parameter.offset, gradients_ + parameter.offset, device);
-    parameter.tensor.set_requires_grad();
+    float* gradient = training ? gradients_ + parameter.offset : nullptr;
+    parameter.tensor = Tensor::over(parameter.shape, values_ + parameter.offset, gradient, device);
+    parameter.tensor.set_requires_grad(training);
   }
 }
 

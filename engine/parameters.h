@@ -21,6 +21,9 @@ struct Parameter {
   Tensor tensor;       // shape; values and gradients in the arena
 };
 
+// What an arena is for: inference needs values only, a quarter of the memory.
+enum class ArenaUse { training, inference };
+
 class ParameterArena {
  public:
   ParameterArena() = default;
@@ -31,8 +34,9 @@ class ParameterArena {
   // Declares a parameter; all are declared before allocate(). Returns its index. Throws Error on a repeated name.
   int declare(Parameter parameter);
   // Lays them out (those without decay first, each in order of declaration, starts aligned to 64 bytes) and allocates
-  // everything, zero-filled.
-  void allocate(DeviceKind device = DeviceKind::cpu);
+  // everything, zero-filled. For inference the three other arrays stay null and no parameter requires a gradient.
+  void allocate(DeviceKind device = DeviceKind::cpu, ArenaUse use = ArenaUse::training);
+  bool allocated() const { return values_ != nullptr; }
 
   const std::vector<Parameter>& all() const { return parameters_; }
   Parameter& operator[](int index) { return parameters_[static_cast<size_t>(index)]; }

@@ -18,14 +18,14 @@ const std::string kOptimizerPrefix = "optimizer.";
 // One array of the arena and how its tensors are called in files.
 struct Part {
   std::string prefix;
-  float* array;
+  float* (ParameterArena::*array)() const;
 };
 
-std::vector<Part> parts_of(const ParameterArena& parameters, bool optimizer) {
-  std::vector<Part> parts = {{"", parameters.values()}};
+std::vector<Part> parts_of(bool optimizer) {
+  std::vector<Part> parts = {{"", &ParameterArena::values}};
   if (optimizer) {
-    parts.push_back({kOptimizerPrefix + "first_moment/", parameters.first_moments()});
-    parts.push_back({kOptimizerPrefix + "second_moment/", parameters.second_moments()});
+    parts.push_back({kOptimizerPrefix + "first_moment/", &ParameterArena::first_moments});
+    parts.push_back({kOptimizerPrefix + "second_moment/", &ParameterArena::second_moments});
   }
   return parts;
 }
@@ -88,11 +88,13 @@ void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content) {
   std::list<std::vector<float>> reordered;
   std::vector<TensorToWrite> tensors;
-  for (const Part& part : parts_of(supernet.parameters(), content.optimizer)) {
+  for (const Part& part : parts_of(content.optimizer)) {
+    const float* array = (supernet.parameters().*part.array)();
+    CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
     for (const Parameter& parameter : supernet.parameters().all()) {
-      const float* values = part.array + parameter.offset;
+      const float* values = array + parameter.offset;
       if (parameter.interleave > 1) {
-        reordered.push_back(to_file_order(parameter, part.array));
+        reordered.push_back(to_file_order(parameter, array));
         values = reordered.back().data();
       }
       tensors.push_back({part.prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
@@ -105,19 +107,25 @@ void save_checkpoint(const std::string& path, const Supernet& supernet, const Ch
 }
 
 // Everything is read before anything is changed: a file that cannot be read to its end leaves the supernet as it was.
-std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer) {
+std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
+                                                   DeviceKind device) {
   const SafetensorsFile file(path);
-  const ParameterArena& parameters = supernet.parameters();
-  const std::vector<Part> parts = parts_of(parameters, optimizer);
+  ParameterArena& parameters = supernet.parameters();
+  const std::vector<Part> parts = parts_of(optimizer);
   check_metadata(file, supernet.config().qkv_bias);
   check_tensors(file, parameters, parts);
   std::vector<std::vector<float>> values;
   for (const Part& part : parts) {
     for (const Parameter& parameter : parameters.all()) values.push_back(file.read_f32(part.prefix + parameter.name));
   }
+  if (!parameters.allocated()) {
+    parameters.allocate(device, optimizer ? ArenaUse::training : ArenaUse::inference);
+  }
   auto next = values.begin();
   for (const Part& part : parts) {
-    for (const Parameter& parameter : parameters.all()) from_file_order(parameter, (next++)->data(), part.array);
+    float* array = (parameters.*part.array)();
+    CHECK(array != nullptr, "this supernet holds weights for inference only: it cannot take optimiser state");
+    for (const Parameter& parameter : parameters.all()) from_file_order(parameter, (next++)->data(), array);
   }
   return file.metadata();
 }

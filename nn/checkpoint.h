@@ -21,8 +21,10 @@ struct CheckpointContent {
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content);
 
 // Loads weights (and moments when asked for). Throws Error naming the tensor that is missing, unknown, of another shape
-// or type, or the file's qkv_bias when it is not the supernet's; the supernet is then unchanged. Returns the metadata.
-std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer);
+// or type, or the file's qkv_bias when it is not the supernet's; the supernet is then unchanged. A supernet without memory gets
+// it, on `device`, once the file is known to fit. Returns the metadata.
+std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
+                                                   DeviceKind device = DeviceKind::cpu);
 
 // The metadata alone.
 std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path);

@@ -44,9 +44,12 @@ void fill_truncated_normal(RngKey key, double std_dev, int64_t n, float* values)
 
 }  // namespace
 
-Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind device) : config_(config) {
+Supernet::Supernet(const SupernetConfig& config) : config_(config) {
   config.validate();
   declare_parameters();
+}
+
+Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind device) : Supernet(config) {
   parameters_.allocate(device);
   initialise(seed);
 }
@@ -245,6 +248,7 @@ class Supernet::Pass {
 
 Tensor Supernet::forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options) const {
   config_.check_fits(architecture);
+  CHECK(parameters_.allocated(), "the supernet has no weights yet; load a checkpoint first");
   const int64_t size = config_.image_size;
   CHECK(images.defined() && images.rank() == 4 &&
             images.shape() == Shape({images.size(0), config_.in_channels, size, size}),

@@ -52,6 +52,9 @@ class Supernet {
  public:
   // Declares and allocates every parameter; draws them from `seed` as published.
   Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind device = DeviceKind::cpu);
+  // Declares every parameter without memory for it: load_checkpoint (nn/checkpoint.h) gives it values for inference, once
+  // the file is known to fit.
+  explicit Supernet(const SupernetConfig& config);
 
   const SupernetConfig& config() const { return config_; }
   ParameterArena& parameters() { return parameters_; }

@@ -150,5 +150,19 @@ TEST(Parameters, Errors) {
   expect_error(error_of([&] { arena.declare(parameter("late", {3}, true)); }), {"late is declared after"});
 }
 
+TEST(ParameterArena, InferenceHoldsValuesOnly) {
+  ParameterArena arena;
+  Parameter parameter;
+  parameter.name = "w";
+  parameter.shape = parameter.file_shape = {100, 100};
+  arena.declare(parameter);
+  const int64_t before = memory_counters().in_use;
+  arena.allocate(DeviceKind::cpu, ArenaUse::inference);
+  EXPECT_EQ(memory_counters().in_use - before, 100 * 100 * 4);
+  EXPECT_EQ(arena.gradients(), nullptr);
+  EXPECT_FALSE(arena[0].tensor.requires_grad());
+  EXPECT_EQ(arena[0].tensor.to_vector(), std::vector<float>(10000, 0.0f));
+}
+
 }  // namespace
 }  // namespace entangle

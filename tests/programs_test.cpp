@@ -135,7 +135,8 @@ TEST_F(Programs, UserErrorsAreOneLineAndExitWithOne) {
   expect_user_error(train("run", {"--batch-size", "1k"}), {"1000", "80"});
   expect_user_error(train("nothing", {"--resume"}), {"no run to resume", "without --resume"});
   expect_user_error(train("tiny.yaml/run"), {"cannot create", "--output"});
-  expect_user_error({"search_subnets", "--run", dir.path("none")}, {"none/checkpoint.safetensors"});
+  expect_user_error({"search_subnets", "--run", dir.path("none")}, {"no trained run", "none", "./train_supernet"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("none"))) << "a refused search leaves no directory";
   expect_user_error({"evaluate_subnet", "--architecture", "max"}, {"no weights", "--weights"});
   EXPECT_FALSE(std::filesystem::exists(dir.path("nothing"))) << "a refused resume leaves no directory";
 }
@@ -274,6 +275,40 @@ TEST_F(Programs, EvaluationWritesLogitsOfAFileOfImages) {
                                           "--input",         dir.path("in"), "--output",      dir.path("out2")};
   expect_user_error(again, {"[B, 1, 28, 28]"});
   EXPECT_FALSE(std::filesystem::exists(dir.path("out2")));
+
+  pixels[5] = std::numeric_limits<float>::quiet_NaN();
+  write_safetensors(dir.path("in"), {{"images", "F32", {3, 1, 28, 28}, pixels.data()}}, {});
+  expect_user_error(again, {"not finite", dir.path("in")});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("out2")));
+}
+
+TEST_F(Programs, CheckpointOfAnotherRunIsNotResumed) {
+  expect_trains("run", {"--epochs", "1"});
+  expect_trains("other", {"--epochs", "1", "--seed", "9"});
+  std::filesystem::copy_file(checkpoint("other"), checkpoint("run"), std::filesystem::copy_options::overwrite_existing);
+  expect_user_error({"train_supernet", "--resume", "--output", dir.path("run")}, {"another run", "TRAIN.seed"});
+}
+
+TEST_F(Programs, SearchKeepsTheTrainingsSplitAndScoresOfOneSubject) {
+  expect_trains("run", {"--epochs", "1"});
+  const std::vector<std::string> search = {"search_subnets", "--run", dir.path("run"), "--output", dir.path("found")};
+  ASSERT_EQ(run(search).status, 0);
+  const auto with = [&](const std::string& setting) {
+    std::vector<std::string> command = search;
+    command.insert(command.end(), {"--set", setting});
+    return command;
+  };
+  expect_user_error(with("DATA.split_seed=7"), {"DATA.split_seed=0", "hold out the same images"});
+  expect_user_error(with("DATA.held_out=50"), {"DATA.held_out=40"});
+  expect_user_error(with("MODEL.global_pool=false"), {"search.jsonl", "subject"});
+  std::vector<std::string> larger(search.begin(), search.end() - 2);
+  larger.insert(larger.end(), {"--population", "8", "--set", "SEARCH.mutations=5", "--output", dir.path("larger")});
+  const Outcome outcome = run(larger);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const std::string header = read_raw(dir.path("larger/search.jsonl"));
+  for (const char* part : {"\"population\":8", "\"mutations\":5", "\"crossovers\":2"}) {
+    EXPECT_NE(header.find(part), std::string::npos) << part << header.substr(0, 400);
+  }
 }
 
 }  // namespace

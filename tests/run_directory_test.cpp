@@ -45,6 +45,16 @@ TEST(RunDirectory, DeadProcessDoesNotHoldTheLock) {
   EXPECT_NO_THROW(RunDirectory(dir.path("run")));
 }
 
+TEST(RunDirectory, RemovesWhatAKilledWriterLeft) {
+  TemporaryDirectory dir;
+  for (const char* name : {"checkpoint.safetensors.123.tmp", "notes.tmp", "a.12x.tmp", "log.jsonl"}) {
+    write_raw(dir.path(name), "x");
+  }
+  const RunDirectory run(dir.root());
+  EXPECT_FALSE(run.has("checkpoint.safetensors.123.tmp"));
+  for (const char* name : {"notes.tmp", "a.12x.tmp", "log.jsonl"}) EXPECT_TRUE(run.has(name)) << name;
+}
+
 TEST(RunDirectory, UnwritablePlacesAreNamed) {
   TemporaryDirectory dir;
   write_raw(dir.path("file"), "");

@@ -1,5 +1,6 @@
 // Evaluates one architecture with inherited weights: on a data set, or on a file of images.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "engine/check.h"
@@ -45,6 +46,8 @@ void evaluate_file(const Flags& flags, const LoadedModel& model, const Architect
     const std::vector<float> part = model.supernet->forward(images, architecture).to_vector();
     logits.insert(logits.end(), part.begin(), part.end());
   }
+  const bool finite = std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+  CHECK(finite, "the logits are not finite: ", flags.input, " or ", flags.weights, " holds NaN or Inf");
   write_safetensors(flags.output, {{"logits", "F32", {shape[0], classes}, logits.data()}},
                     {{"architecture", architecture.to_json()}});
   std::printf("wrote the logits of %lld images to %s\n", static_cast<long long>(shape[0]), flags.output.c_str());

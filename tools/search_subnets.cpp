@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "engine/atomic_file.h"
 #include "engine/check.h"
-#include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "search/search.h"
 #include "tools/common/cli.h"
@@ -30,13 +30,23 @@ struct Flags {
   std::vector<std::string> settings;
 };
 
+bool is_set(const std::vector<std::string>& settings, const std::string& key) {
+  return std::any_of(settings.begin(), settings.end(),
+                     [&](const std::string& s) { return s.rfind(key + "=", 0) == 0; });
+}
+
 // Another population keeps the configuration's shares of mutations and crossovers, unless those are set as well.
-void scale_population(Config& config, const std::optional<int64_t>& population) {
-  if (!population) return;
-  SearchOptions& options = config.search.options;
-  options.mutations = options.mutations * *population / options.population;
-  options.crossovers = options.crossovers * *population / options.population;
-  options.population = *population;
+std::vector<std::string> with_population(std::vector<std::string> settings, const Config& base,
+                                         const std::optional<int64_t>& population) {
+  if (!population) return settings;
+  const SearchOptions& options = base.search.options;
+  const auto share = [&](const std::string& key, int64_t count) {
+    if (!is_set(settings, key)) settings.push_back(concat(key, "=", count * *population / options.population));
+  };
+  settings.push_back(concat("SEARCH.population=", *population));
+  share("SEARCH.mutations", options.mutations);
+  share("SEARCH.crossovers", options.crossovers);
+  return settings;
 }
 
 // 64-bit FNV-1a over 32-bit words.
@@ -70,14 +80,10 @@ std::string subject_of(const Config& config, const Supernet& supernet, const std
 }
 
 // Images that the weights were trained on must not rank: the split is the training's.
-void check_split_is_the_trainings(const std::string& weights, const Config& config) {
-  const auto metadata = read_checkpoint_metadata(weights);
-  const auto carried = metadata.find("config");
-  if (carried == metadata.end()) return;
-  const DataConfig trained = parse_config(carried->second, weights).data;
-  CHECK(trained.held_out == config.data.held_out && trained.split_seed == config.data.split_seed, weights,
-        " was trained with DATA.held_out=", trained.held_out, " and DATA.split_seed=", trained.split_seed,
-        "; the search must hold out the same images");
+void check_split(const DataConfig& trained, const DataConfig& wanted) {
+  CHECK(trained.held_out == wanted.held_out && trained.split_seed == wanted.split_seed,
+        "the weights were trained with DATA.held_out=", trained.held_out, " and DATA.split_seed=", trained.split_seed,
+        "; a search must hold out the same images");
 }
 
 SearchResult run_search(const Config& config, const Supernet& supernet, const EvaluationSet& ranking,
@@ -107,16 +113,20 @@ void report_best(const SearchResult& result, int64_t images) {
 
 void run_program(const Flags& flags, DeviceKind device) {
   CHECK(flags.weights.empty() || !flags.output.empty(), "--weights needs --output: the directory to write to");
-  const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
   const std::string weights = flags.weights.empty() ? flags.run + "/checkpoint.safetensors" : flags.weights;
-  LoadedModel model = load_model(weights, flags.config, device, flags.settings);
-  scale_population(model.config, flags.population);
+  CHECK(!flags.weights.empty() || std::filesystem::exists(weights), "there is no trained run in ", flags.run,
+        "; train one with ./train_supernet, or name another with --run");
+  const Config base = config_of(weights, flags.config);
+  const LoadedModel model =
+      load_model(weights, flags.config, device, with_population(flags.settings, base, flags.population));
+  check_split(base.data, model.config.data);
+  const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
   const DataSource source = open_data_for(model.config);
-  check_split_is_the_trainings(weights, model.config);
   const std::vector<int64_t> images = ranking_images(model.config, source);
   const EvaluationSet ranking(source.train, source, images, model.config.model.image_size, EvaluationSet::Keep::yes);
-  model.config.search.options.subject = subject_of(model.config, *model.supernet, images, source.spec);
-  const SearchResult result = run_search(model.config, *model.supernet, ranking, run.file("search.jsonl"));
+  Config config = model.config;
+  config.search.options.subject = subject_of(config, *model.supernet, images, source.spec);
+  const SearchResult result = run_search(config, *model.supernet, ranking, run.file("search.jsonl"));
   if (interrupted()) {
     std::printf("stopped after %zu candidates; give the same command again to continue\n", result.candidates.size());
     return;

@@ -62,8 +62,9 @@ void train(const Flags& flags, DeviceKind device) {
         " holds a run already: continue it with --resume, or start another with --output");
   Trainer trainer(config, run, flags.resume, device);
   if (!flags.resume) write_file_atomically(run.config_file(), config.to_yaml());
-  std::printf("training %s in %s: %.3g architectures in %.2f M parameters\n", config.name.c_str(), output.c_str(),
-              config.space.count(), static_cast<double>(cost_of(config.model, config.model.full()).params) / 1e6);
+  const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
+  std::printf("%s: %.3g architectures in %.2f M parameters\n", what.c_str(), config.space.count(),
+              static_cast<double>(cost_of(config.model, config.model.full()).params) / 1e6);
   if (trainer.train() && trainer.report_test()) {
     print_next_command(config, output);
   } else {

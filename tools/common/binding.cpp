@@ -84,7 +84,13 @@ std::string write(const Integer& value) {
 std::string write(const double& value) { return number_text(value); }
 std::string write(const bool& value) { return value ? "true" : "false"; }
 // A JSON string is a quoted YAML string.
-std::string write(const std::string& value) { return nlohmann::json(value).dump(); }
+std::string write(const std::string& value) {
+  try {
+    return nlohmann::json(value).dump();
+  } catch (const nlohmann::json::type_error&) {
+    RAISE("a text of the configuration, such as the data's path, is not UTF-8; rename what it names");
+  }
+}
 std::string write(const QkvBias& value) { return value == QkvBias::aligned ? "aligned" : "contiguous"; }
 template <class T>
 std::string write(const std::vector<T>& values) {

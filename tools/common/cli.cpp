@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -33,6 +34,18 @@ void print_error(std::string message) {
   }
   std::fflush(stdout);
   std::fprintf(stderr, "error: %s\n", message.c_str());
+}
+
+// What the parser itself would read as another number: negative, or beyond 64 bits.
+CLI::Validator whole_number() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        uint64_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [stop, error] = std::from_chars(text.data(), end, value);
+        return error == std::errc() && stop == end ? "" : "'" + text + "' is not a whole number of 0 to 2^64 - 1";
+      },
+      "");
 }
 
 // Rewrites "6M" as "6000000" for the parser.
@@ -80,8 +93,7 @@ Program::Program(const std::string& summary, const std::string& examples) : app_
   app_.set_version_flag("--version", kVersion);
   app_.add_option("--device", device_, "cpu, cuda or cuda:N")->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
-  // A negative number would be read as a huge one.
-  app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(CLI::NonNegativeNumber)->type_name("N");
+  app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(whole_number())->type_name("N");
   app_.add_option("--precision", precision_, "fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}));
 }
 

@@ -39,22 +39,24 @@ Architecture resolve_architecture(const std::string& text, const SearchSpace& sp
   }
 }
 
+Config config_of(const std::string& weights, const std::string& config, const std::vector<std::string>& settings) {
+  if (!config.empty()) return load_config(config, settings);
+  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
+  const auto carried = metadata.find("config");
+  CHECK(carried != metadata.end(), weights, " carries no configuration; name its own with --config");
+  return parse_config(carried->second, weights, settings);
+}
+
 LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
                        const std::vector<std::string>& settings) {
   const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
   LoadedModel model;
-  if (!config.empty()) {
-    model.config = load_config(config, settings);
-  } else {
-    const auto carried = metadata.find("config");
-    CHECK(carried != metadata.end(), weights, " carries no configuration; name its own with --config");
-    model.config = parse_config(carried->second, weights, settings);
-  }
+  model.config = config_of(weights, config, settings);
   const auto bias = metadata.find("qkv_bias");
   const bool aligned = bias != metadata.end() && bias->second == "aligned";
   model.config.model.qkv_bias = aligned ? QkvBias::aligned : QkvBias::contiguous;
-  model.supernet = std::make_unique<Supernet>(model.config.model, 0, device);
-  load_checkpoint(weights, *model.supernet, false);
+  model.supernet = std::make_unique<Supernet>(model.config.model);
+  load_checkpoint(weights, *model.supernet, false, device);
   return model;
 }
 

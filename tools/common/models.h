@@ -21,9 +21,12 @@ struct LoadedModel {
   std::unique_ptr<Supernet> supernet;
 };
 
-// --weights, with --config where that is not empty; otherwise the configuration that the file carries. The layout of
-// the QKV bias is the file's; `settings` as in load_config. Throws Error when there is neither, or when the weights do
-// not fit.
+// The configuration of weights: `config` where that is not empty, otherwise the one that the file carries; `settings` as in
+// load_config. Throws Error when there is neither.
+Config config_of(const std::string& weights, const std::string& config, const std::vector<std::string>& settings = {});
+
+// --weights with their configuration, for inference. The layout of the QKV bias is the file's. Throws Error when there is no
+// configuration, or when the weights do not fit it.
 LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
                        const std::vector<std::string>& settings = {});
 

@@ -41,6 +41,13 @@ double largest_magnitude(const std::vector<float>& values) {
   return largest;
 }
 
+// What the JSON library says, without its own numbering in front.
+std::string reason_of(const Json::exception& e) {
+  const std::string text = e.what();
+  const size_t end = text.find("] ");
+  return end == std::string::npos ? text : text.substr(end + 2);
+}
+
 class Golden {
  public:
   explicit Golden(const std::string& folder) : folder_(folder) {
@@ -51,7 +58,7 @@ class Golden {
       cases_ = Json::parse(in);
       read_supernet(cases_.at("supernet"));
     } catch (const Json::exception& e) {
-      RAISE(path, ": ", e.what());
+      RAISE(path, ": ", reason_of(e));
     }
     const SafetensorsFile batch(folder + "/batch.safetensors");
     const int64_t size = config_.image_size, channels = config_.in_channels;
@@ -68,7 +75,7 @@ class Golden {
       for (size_t i = 0; i < cases_.at("cases").size(); ++i) run_case(i);
       if (cases_.contains("optimizer")) run_optimizer(cases_.at("optimizer"));
     } catch (const Json::exception& e) {
-      RAISE(folder_, "/cases.json: ", e.what());
+      RAISE(folder_, "/cases.json: ", reason_of(e));
     }
     return rows_;
   }
