@@ -121,6 +121,13 @@ TEST_F(Programs, HelpAndVersionSucceedAndWrongArgumentsExitWithTwo) {
       EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u) << outcome.err;
     }
   }
+  for (const char* program : {"count_cost", "check_parity", "bench_step"}) {
+    const Outcome help = run({program, "--help"});
+    EXPECT_EQ(help.status, 0);
+    EXPECT_NE(help.out.find(std::string("Examples:\n  ./") + program), std::string::npos) << help.out;
+    EXPECT_EQ(run({program, "--no-such-flag"}).status, 2);
+    EXPECT_EQ(run({program}).status, 2) << "a required argument is missing";
+  }
   EXPECT_EQ(run({"search_subnets", "--max-params", "6Q"}).status, 2);
   EXPECT_EQ(run({"evaluate_subnet", "--input", "only"}).status, 2);
 }
@@ -280,6 +287,17 @@ TEST_F(Programs, EvaluationWritesLogitsOfAFileOfImages) {
   write_safetensors(dir.path("in"), {{"images", "F32", {3, 1, 28, 28}, pixels.data()}}, {});
   expect_user_error(again, {"not finite", dir.path("in")});
   EXPECT_FALSE(std::filesystem::exists(dir.path("out2")));
+}
+
+TEST_F(Programs, CostAndParityAnswerOnTheCommandLine) {
+  const Outcome cost = run({"count_cost", "--config", "T", "--architecture", "published:T"});
+  ASSERT_EQ(cost.status, 0) << cost.err;
+  EXPECT_EQ(nlohmann::json::parse(cost.out)["params"], 5867944);
+  expect_user_error({"count_cost", "--config", "X"}, {"X", "fashion-mnist"});
+  expect_user_error({"count_cost", "--config", "T", "--architecture", "published:B"}, {"larger than the supernet's"});
+  expect_user_error({"check_parity", dir.path("data")}, {"cases.json"});
+  const std::string golden = std::filesystem::absolute("tests/golden/supernet_cls_token_clamped");
+  EXPECT_EQ(run({"check_parity", golden}).status, 0);
 }
 
 TEST_F(Programs, CheckpointOfAnotherRunIsNotResumed) {
