@@ -1,5 +1,6 @@
 #include "engine/kernel.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -7,6 +8,10 @@
 
 namespace entangle {
 namespace {
+
+bool timing = false;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 const KernelEntry*& list_head() {
   static const KernelEntry* head = nullptr;
@@ -76,6 +81,25 @@ const KernelEntry* register_kernel(KernelEntry* entry) {
   entry->next = list_head();
   list_head() = entry;
   return entry;
+}
+
+void set_kernel_timing(bool on) {
+  timing = on;
+  if (!on) return;
+  for (const KernelEntry* entry = all_kernels(); entry != nullptr; entry = entry->next) {
+    entry->calls = 0;
+    entry->seconds = 0;
+  }
+}
+
+KernelTimer::KernelTimer(const KernelEntry& entry) : entry_(timing ? &entry : nullptr) {
+  if (entry_ != nullptr) start_ = now();
+}
+
+KernelTimer::~KernelTimer() {
+  if (entry_ == nullptr) return;
+  entry_->seconds += now() - start_;
+  ++entry_->calls;
 }
 
 }  // namespace entangle

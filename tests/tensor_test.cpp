@@ -242,6 +242,30 @@ TEST(NotANumber, PassesThroughSoftmax) {
   set_cpu_path(initial);
 }
 
+const KernelEntry* kernel_named(const std::string& name) {
+  const KernelEntry* entry = all_kernels();
+  while (entry != nullptr && name != entry->name) entry = entry->next;
+  return entry;
+}
+
+TEST(KernelTiming, CountsLaunchesWhileItIsOn) {
+  const KernelEntry* forward = kernel_named("gelu_forward");
+  const KernelEntry* backward = kernel_named("gelu_backward");
+  ASSERT_TRUE(forward != nullptr && backward != nullptr);
+  const Tensor x = Tensor::zeros({1 << 16});
+  set_kernel_timing(true);
+  for (int i = 0; i < 3; ++i) gelu(x);
+  set_kernel_timing(false);
+  gelu(x);
+  EXPECT_EQ(forward->calls, 3);
+  EXPECT_GT(forward->seconds, 0);
+  EXPECT_EQ(backward->calls, 0);
+  set_kernel_timing(true);
+  EXPECT_EQ(forward->calls, 0);
+  EXPECT_EQ(forward->seconds, 0);
+  set_kernel_timing(false);
+}
+
 TEST(CpuPath, CanBeOverriddenAndRefused) {
   const CpuPath initial = cpu_path();
   for (int i = 0; i < kCpuPaths; ++i) {
