@@ -21,18 +21,24 @@
 namespace entangle {
 
 class Tensor;
+struct KeptImages;
+
+// Of the operands of matrix products; everything else is fp32.
+enum class Precision { fp32, bf16 };
 
 // ---------------------------------------------------------------------------------------------------------- linear ---
 // y[r, g*O + o] = sum_i x[r, i] w[g, o, i] + b[g, o]
 // x [..., I]; w [O, I] or [G, O, I], rows at any stride; b [O] or [G, O], groups at any stride, or undefined.
 // y [..., G*O]. Three groups are the query, key and value rows of an attention layer.
+// Precision::bf16 rounds x, w and dy to bf16 (nearest, ties to even) where they enter a product; sums stay fp32.
 //   dx[r, i]    = sum_go dy[r, g*O+o] w[g, o, i]
 //   dw[g, o, i] = sum_r dy[r, g*O+o] x[r, i],   db[g, o] = sum_r dy[r, g*O+o]
-Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision precision = Precision::fp32);
 
 struct LinearShape {
   int64_t rows, in, out, groups;    // R, I, O, G
   int64_t w_row, w_group, b_group;  // strides of w and b in elements
+  Precision precision;
 };
 KERNEL(linear_forward,
        (const LinearShape& s, const float* x, const float* w, const float* b, float* y));  // b may be null
@@ -59,6 +65,21 @@ Tensor gelu(const Tensor& x);
 
 KERNEL(gelu_forward, (int64_t n, const float* x, float* y));
 KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bool add));
+
+// ------------------------------------------------------------------------------------------------------------- mlp ---
+// y = gelu(x w1^T + b1) w2^T + b2: linear, gelu and linear in one, which keep the hidden activations in the cache.
+// x [..., I]; w1 [F, I], b1 [F], w2 [O, F], b2 [O] as in linear; y [..., O]. Of the hidden layer only h = x w1^T + b1,
+// [R, F], is kept for the backward pass. With a = gelu(h):
+//   dh = (dy w2) gelu'(h),   dx = dh w1,   dw2 = dy^T a,   dw1 = dh^T x,   db2 and db1 the column sums of dy and dh
+Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
+           Precision precision = Precision::fp32);
+
+KERNEL(mlp_forward, (const LinearShape& first, const LinearShape& second, const float* x, const float* w1,
+                     const float* b1, const float* w2, const float* b2, float* h, float* y));  // h null: not kept
+// h is overwritten with dh; a [R, F] is room for gelu(h); dx may be null.
+KERNEL(mlp_backward,
+       (const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* w2, float* h,
+        float* a, const float* dy, float* dx, bool add, float* dw1, float* db1, float* dw2, float* db2));
 
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
@@ -119,15 +140,29 @@ KERNEL(tokens_forward,
 KERNEL(tokens_backward,
        (const TokensShape& s, const float* dy, float* dpatches, bool add, float* dclass, float* dposition));
 
-// --------------------------------------------------------------------------------------------------------- residual ---
-// y[b] = x[b] + factor[b] branch[b]: a residual connection with drop-path. factor [B] is 0 for a dropped image and
-// 1/keep for a kept one, or undefined (null) for 1. x and branch [B, ...].
-//   dx = dy (taken over, not copied),  dbranch[b] = factor[b] dy[b]
-Tensor residual(const Tensor& x, const Tensor& branch, const Tensor& factor);
+// --------------------------------------------------------------------------------------------------- residual_norm ---
+// A residual connection with drop-path, and the layer norm that the next branch begins with, in one sweep:
+//   sum[b]  = x[b] + scale branch[from[b]],  or x[b] when image b was dropped from the branch,
+//   norm[to[b]] = layer_norm(sum[b]) for the images b that the next branch keeps.
+// x [B, N, C]. A branch computes only the images that it keeps, side by side: branch and norm are [kept, N, C]. from[b]
+// and to[b] are the place of image b among the kept, or -1 (KeptImages in engine/tensor.h); null arrays keep all.
+// mean and rstd [rows of norm] are kept. The gradient of sum gathers what later operations and the norm ask for:
+//   dsum[b] += layer_norm's dx for dnorm[to[b]],   dx = dsum (taken over, not copied),   dbranch[from[b]] = scale dsum[b]
+struct ResidualNorm;  // sum and norm
+ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const KeptImages& from, const Tensor& w,
+                           const Tensor& b, float eps, const KeptImages& to);
 
-KERNEL(residual_forward,
-       (int64_t batch, int64_t n, const float* x, const float* branch, const float* factor, float* y));
-KERNEL(residual_backward, (int64_t batch, int64_t n, const float* factor, const float* dy, float* dbranch, bool add));
+struct ResidualNormShape {
+  int64_t batch, tokens, width;
+  float eps, scale;
+};
+KERNEL(residual_norm_forward,
+       (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* x, const float* branch,
+        const float* w, const float* b, float* sum, float* norm, float* mean, float* rstd));
+// dnorm may be null (the norm was not used), dbranch too.
+KERNEL(residual_norm_backward, (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum,
+                                const float* w, const float* mean, const float* rstd, const float* dnorm, float* dsum,
+                                bool add, float* dbranch, bool add_branch, float* dw, float* db));
 
 // ---------------------------------------------------------------------------------------------------------- dropout ---
 // y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.

@@ -28,7 +28,7 @@ static inline void parallel_for(int64_t chunks, const F& f) {
 // Scratch memory of the calling thread, 64-byte aligned, at least `bytes` large, contents undefined. One buffer per
 // slot; a buffer only grows. A kernel that hands its scratch to parallel work passes the pointer: workers have their
 // own.
-enum class Scratch { packed, partial, tile, attention };
+enum class Scratch { packed, partial, tile, rows, attention };
 void* scratch(Scratch slot, size_t bytes);
 
 }  // namespace entangle

@@ -221,6 +221,11 @@ Tensor Tensor::gradient_only() const {
   return out;
 }
 
+int64_t KeptImages::count(int64_t batch) const {
+  if (slot.empty()) return batch;
+  return std::count_if(slot.begin(), slot.end(), [](int64_t place) { return place >= 0; });
+}
+
 // --------------------------------------------------------------------------------------------------------------- Tape
 
 namespace {
@@ -242,7 +247,8 @@ Tape::~Tape() {
 
 Tape* Tape::current() { return current_tape; }
 
-void* Tape::append(const char* op, const Tensor& output, size_t bytes, void (*run)(void*), void (*destroy)(void*)) {
+void* Tape::append(const char* op, const Tensor& output, const Tensor& second, size_t bytes, void (*run)(void*),
+                   void (*destroy)(void*)) {
   bytes = (bytes + 63) / 64 * 64;
   CHECK(bytes <= kBlockBytes, op, ": captures ", bytes, " bytes, more than a tape's block");
   if (blocks_.empty() || block_used_ + bytes > kBlockBytes) {
@@ -251,7 +257,7 @@ void* Tape::append(const char* op, const Tensor& output, size_t bytes, void (*ru
   }
   void* place = blocks_.back() + block_used_;
   block_used_ += bytes;
-  entries_.push_back({op, output.gradient_only(), place, run, destroy});
+  entries_.push_back({op, output.gradient_only(), second.gradient_only(), place, run, destroy});
   return place;
 }
 
@@ -265,8 +271,9 @@ void Tape::backward(const Tensor& loss) {
   CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
   *loss.grad() += 1.0f;
   while (!entries_.empty()) {
-    // An output without a gradient did not influence the loss.
-    if (entries_.back().output.has_grad()) entries_.back().run(entries_.back().closure);
+    // An operation whose outputs have no gradient did not influence the loss.
+    const Entry& last = entries_.back();
+    if (last.output.has_grad() || last.second.has_grad()) last.run(last.closure);
     release_last();
   }
 }

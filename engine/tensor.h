@@ -120,6 +120,18 @@ struct AttentionTables {
   Tensor key_v, key_h, value_v, value_h;
 };
 
+// The images of a batch that a branch of the network computes; drop-path leaves out the others.
+struct KeptImages {
+  std::vector<int64_t> slot;  // of each image: its place among the kept, in ascending order, or -1; empty: all are kept
+  float scale = 1;            // of the branch: 1 / probability of being kept
+
+  int64_t count(int64_t batch) const;
+  const int64_t* slots() const { return slot.empty() ? nullptr : slot.data(); }
+};
+struct ResidualNorm {
+  Tensor sum, norm;
+};
+
 // Records the operations of the current thread from construction to destruction. Tapes nest like scopes.
 class Tape {
  public:
@@ -135,9 +147,17 @@ class Tape {
   // captured. The tape itself keeps no values; what the backward pass needs is what the closures captured.
   template <class F>
   void record(const char* op, Tensor& output, F backward) {
+    Tensor none;
+    record(op, output, none, std::move(backward));
+  }
+  // The same for an operation with two outputs.
+  template <class F>
+  void record(const char* op, Tensor& output, Tensor& second, F backward) {
     output.set_requires_grad();
+    if (second.defined()) second.set_requires_grad();
     void* place = append(
-        op, output, sizeof(F), [](void* f) { (*static_cast<F*>(f))(); }, [](void* f) { static_cast<F*>(f)->~F(); });
+        op, output, second, sizeof(F), [](void* f) { (*static_cast<F*>(f))(); },
+        [](void* f) { static_cast<F*>(f)->~F(); });
     new (place) F(std::move(backward));
   }
 
@@ -150,12 +170,13 @@ class Tape {
  private:
   struct Entry {
     const char* op;
-    Tensor output;
+    Tensor output, second;  // second: undefined for most operations
     void* closure;
     void (*run)(void*);
     void (*destroy)(void*);
   };
-  void* append(const char* op, const Tensor& output, size_t bytes, void (*run)(void*), void (*destroy)(void*));
+  void* append(const char* op, const Tensor& output, const Tensor& second, size_t bytes, void (*run)(void*),
+               void (*destroy)(void*));
   void release_last();
 
   std::vector<Entry> entries_;

@@ -80,8 +80,8 @@ double reference_complexity_of(const SupernetConfig& c, const Architecture& a) {
 }
 
 // Floats that one image leaves behind for the backward pass: the operands that a gradient reads. Outputs whose gradient
-// alone is needed (projections into a residual, the residual itself, pooling, dropout, whose mask is drawn again) are
-// gone.
+// alone is needed (projections into a residual, pooling, dropout, whose mask is drawn again) are gone. Drop-path leaves
+// less: this is what a batch of which nothing is dropped leaves.
 int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& a) {
   const Sizes s = sizes_of(c, a);
   const int64_t stream = s.tokens * s.width;   // one tensor [N, C]
@@ -89,13 +89,12 @@ int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& 
   int64_t sum = s.patches * s.patch_values;    // the patch projection's input
   for (size_t i = 0; i < a.num_heads.size(); ++i) {
     const BlockSizes b = block_of(c, a, i);
-    sum += norm + stream;                                 // layer_norm; the qkv layer's input
-    sum += 3 * s.tokens * b.attention;                    // attention's input
-    sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
-    sum += s.tokens * b.attention;                        // proj's input
-    sum += norm + stream;                                 // layer_norm; fc1's input
-    sum += 2 * s.tokens * b.hidden;                       // inputs of gelu and fc2
-    if (c.drop_path > 0 && i > 0) sum += 2;               // factors of both residuals; block 0 has rate 0
+    sum += norm + stream;                                  // layer_norm; the qkv layer's input
+    sum += 3 * s.tokens * b.attention;                     // attention's input
+    sum += b.heads * s.tokens * attention_row(s.tokens);   // its p [H, N, N], rows padded
+    sum += s.tokens * b.attention;                         // proj's input
+    sum += norm + stream;                                  // layer_norm; fc1's input
+    sum += s.tokens * b.hidden * (c.dropout > 0 ? 2 : 1);  // input of gelu; with dropout behind it, of fc2 too
   }
   sum += norm;                 // final layer_norm
   sum += s.width;              // the head's input

@@ -151,27 +151,41 @@ class Supernet::Pass {
 
   Tensor run(const Tensor& images) {
     const SupernetConfig& c = config_;
-    Tensor x = linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_));
+    Tensor x =
+        linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_), options_.precision);
     x = tokens(x, vector(net_.class_token_, e_), c.absolute_position ? columns(net_.position_, e_) : Tensor());
     x = scaled_dropout(x);
-    for (int64_t i = 0; i < arch_.depth; ++i) x = block(x, i);
-    x = norm(x, net_.norm_w_, net_.norm_b_);
-    x = c.global_pool ? pool(x, 1, c.tokens() - 1) : pool(x, 0, 1);
-    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes));
+    // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
+    ResidualNorm stream = {x, norm(x, block(0).attention_norm_w, block(0).attention_norm_b)};
+    KeptImages kept;  // block 0 drops nothing
+    for (int64_t i = 0; i < arch_.depth; ++i) {
+      const bool last = i + 1 == arch_.depth;
+      const Tensor attended = attention_branch(stream.norm, block(i), i);
+      stream = add_and_norm(stream.sum, attended, kept, block(i).mlp_norm_w, block(i).mlp_norm_b, drop_path(2 * i + 1));
+      const Tensor mixed = mlp_branch(stream.norm, block(i), i);
+      stream = last ? add_and_norm(stream.sum, mixed, kept, net_.norm_w_, net_.norm_b_, {})
+                    : add_and_norm(stream.sum, mixed, kept, block(i + 1).attention_norm_w,
+                                   block(i + 1).attention_norm_b, drop_path(2 * i + 2));
+    }
+    x = c.global_pool ? pool(stream.norm, 1, c.tokens() - 1) : pool(stream.norm, 0, 1);
+    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), options_.precision);
   }
 
  private:
-  Tensor block(Tensor x, int64_t i) {
-    const Block& b = net_.blocks_[static_cast<size_t>(i)];
-    x = residual(x, attention_branch(norm(x, b.attention_norm_w, b.attention_norm_b), b, i), drop_path(2 * i));
-    return residual(x, mlp_branch(norm(x, b.mlp_norm_w, b.mlp_norm_b), b, i), drop_path(2 * i + 1));
+  const Block& block(int64_t i) const { return net_.blocks_[static_cast<size_t>(i)]; }
+
+  // x + branch, and the norm of the images that the next branch keeps; `kept` is then that branch's.
+  ResidualNorm add_and_norm(const Tensor& x, const Tensor& branch, KeptImages& kept, int w, int b, KeptImages next) {
+    const ResidualNorm out = residual_norm(x, branch, kept, vector(w, e_), vector(b, e_), kLayerNormEps, next);
+    kept = std::move(next);
+    return out;
   }
 
   Tensor attention_branch(const Tensor& x, const Block& b, int64_t i) {
     const SupernetConfig& c = config_;
     const int64_t heads = arch_.num_heads[static_cast<size_t>(i)], width = heads * c.head_dim;
     AttentionShape s = {};
-    s.batch = batch_;
+    s.batch = x.size(0);
     s.tokens = c.tokens();
     s.heads = heads;
     s.head_dim = c.head_dim;
@@ -182,15 +196,18 @@ class Supernet::Pass {
     s.key = dropout_key();
     AttentionTables tables;
     if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
-    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width));
-    Tensor y = linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_));
-    return unscaled_dropout(y);
+    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), options_.precision);
+    return unscaled_dropout(
+        linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_), options_.precision));
   }
 
   Tensor mlp_branch(const Tensor& x, const Block& b, int64_t i) {
     const int64_t hidden = hidden_width(e_, arch_.mlp_ratio[static_cast<size_t>(i)]);
-    const Tensor h = scaled_dropout(gelu(linear(x, block_of(b.fc1_w, hidden, e_), vector(b.fc1_b, hidden))));
-    return scaled_dropout(linear(h, block_of(b.fc2_w, e_, hidden), vector(b.fc2_b, e_)));
+    const Tensor w1 = block_of(b.fc1_w, hidden, e_), b1 = vector(b.fc1_b, hidden);
+    const Tensor w2 = block_of(b.fc2_w, e_, hidden), b2 = vector(b.fc2_b, e_);
+    if (!options_.training || config_.dropout <= 0) return mlp(x, w1, b1, w2, b2, options_.precision);
+    const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, options_.precision)));
+    return scaled_dropout(linear(h, w2, b2, options_.precision));
   }
 
   Tensor norm(const Tensor& x, int w, int b) { return layer_norm(x, vector(w, e_), vector(b, e_), kLayerNormEps); }
@@ -213,19 +230,21 @@ class Supernet::Pass {
                                                     : whole(index).view({3, width}, {width, 1}));
   }
 
-  // Drop-path factors of one branch: 0 for a dropped image, 1/keep for a kept one; undefined when nothing can be
-  // dropped. Keyed by (step, branch, index of the image in the global batch).
-  Tensor drop_path(int64_t branch) {
+  // The images that a branch keeps. Keyed by (step, branch, index of the image in the global batch).
+  KeptImages drop_path(int64_t branch) {
     const int64_t last = std::max<int64_t>(config_.depth - 1, 1);
     const double rate = config_.drop_path * static_cast<double>(branch / 2) / static_cast<double>(last);
-    if (!options_.training || rate <= 0) return {};
+    KeptImages kept;
+    if (!options_.training || rate <= 0) return kept;
     const RngKey key = rng_key(options_.seed, Stream::drop_path, options_.step);
-    Tensor factor = Tensor::empty({batch_});
+    kept.scale = static_cast<float>(1 / (1 - rate));
+    int64_t next = 0;
     for (int64_t b = 0; b < batch_; ++b) {
       const uint64_t index = (static_cast<uint64_t>(branch) << 32) + static_cast<uint64_t>(options_.first_sample + b);
-      factor.data()[b] = rng_uniform(key, index) < rate ? 0.0f : static_cast<float>(1 / (1 - rate));
+      kept.slot.push_back(rng_uniform(key, index) < rate ? -1 : next++);
     }
-    return factor;
+    if (next == batch_) kept.slot.clear();
+    return kept;
   }
 
   Tensor scaled_dropout(const Tensor& x) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ops.h"
 #include "engine/parameters.h"
 #include "engine/tensor.h"
 #include "nn/architecture.h"
@@ -44,8 +45,9 @@ struct ForwardOptions {
   bool training = false;  // whether dropout and drop-path act
   uint64_t seed = 0;      // with `step`, the key of dropout and drop-path
   uint64_t step = 0;
-  int64_t first_sample = 0;              // index of images[0] within the global batch: drop-path is keyed by it
-  std::vector<Tensor>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
+  int64_t first_sample = 0;               // index of images[0] within the global batch: drop-path is keyed by it
+  Precision precision = Precision::fp32;  // of the linear layers' operands
+  std::vector<Tensor>* views = nullptr;   // when not null, receives every view of a parameter that the pass used
 };
 
 class Supernet {

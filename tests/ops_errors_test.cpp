@@ -117,6 +117,70 @@ TEST(OperationErrors, Attention) {
   });
 }
 
+TEST(OperationErrors, Mlp) {
+  const auto run = [](const Shape& x, const Shape& w1, const Shape& b1, const Shape& w2, const Shape& b2) {
+    return mlp(of(x), of(w1), of(b1), of(w2), of(b2));
+  };
+  expect_refusals({
+      {[&] {
+         return mlp({}, of({5, 3}), of({5}), of({3, 5}), of({3}));
+       },
+       "mlp: x must be contiguous"},
+      {[&] {
+         return mlp(of({2, 3}), of({5, 3}), {}, of({3, 5}), of({3}));
+       },
+       "mlp: weights must be [out, in], with biases"},
+      {[&] {
+         return run({2, 3}, {1, 5, 3}, {1, 5}, {3, 5}, {3});
+       },
+       "mlp: weights must be [out, in]"},
+      {[&] {
+         return run({2, 4}, {5, 3}, {5}, {3, 5}, {3});
+       },
+       "mlp: x [2, 4] does not fit the weight [5, 3]"},
+      {[&] {
+         return run({2, 3}, {5, 3}, {5}, {3, 6}, {3});
+       },
+       "mlp: x [2, 5] does not fit the weight [3, 6]"},
+      {[&] {
+         return run({2, 3}, {5, 3}, {4}, {3, 5}, {3});
+       },
+       "mlp: bias [4] for a weight [5, 3]"},
+  });
+}
+
+TEST(OperationErrors, ResidualNorm) {
+  const KeptImages all, one = {{0, -1}, 1}, wrong = {{1, 0}, 1}, few = {{0}, 1};
+  const auto run = [&](const Shape& x, const Shape& branch, const KeptImages& from, const KeptImages& to,
+                       const Shape& w) { return residual_norm(of(x), of(branch), from, of(w), of(w), 1e-5f, to).norm; };
+  expect_refusals({
+      {[&] {
+         return run({6, 4}, {6, 4}, all, all, {4});
+       },
+       "residual_norm: x must be contiguous [batch, tokens, width]"},
+      {[&] {
+         return run({2, 3, 4}, {2, 3, 5}, all, all, {4});
+       },
+       "residual_norm: branch [2, 3, 5] must be contiguous [2, 3, 4]"},
+      {[&] {
+         return run({2, 3, 4}, {2, 3, 4}, one, all, {4});
+       },
+       "residual_norm: branch [2, 3, 4] must be contiguous [1, 3, 4]"},
+      {[&] {
+         return run({2, 3, 4}, {2, 3, 4}, all, few, {4});
+       },
+       "residual_norm: to has 1 slots for 2 images"},
+      {[&] {
+         return run({2, 3, 4}, {2, 3, 4}, wrong, all, {4});
+       },
+       "residual_norm: from has slot 1 where -1 or 0 must stand"},
+      {[&] {
+         return run({2, 3, 4}, {2, 3, 4}, all, all, {3});
+       },
+       "residual_norm: weight [3] and bias [3] for x [2, 3, 4]"},
+  });
+}
+
 TEST(OperationErrors, LayerNormAndElementwise) {
   const RngKey key = rng_key(1, Stream::dropout);
   expect_refusals({
@@ -135,18 +199,6 @@ TEST(OperationErrors, LayerNormAndElementwise) {
       {[&] { return dropout(of({3}), -0.5f, key); }, "dropout: the rate must be in [0, 1), not -0.5"},
       {[&] { return dropout(of({3}), NAN, key); }, "dropout: the rate must be in [0, 1), not "},
       {[&] { return dropout(with_gaps(2, 3), 0.5f, key); }, "dropout: x must be contiguous"},
-      {[] {
-         return residual(of({2, 3}), of({2, 4}), {});
-       },
-       "residual: x [2, 3] and branch [2, 4]"},
-      {[] {
-         return residual(of({2, 3}), of({2, 3}), of({3}));
-       },
-       "residual: factor [3] for 2 images"},
-      {[] {
-         return residual({}, of({2, 3}), {});
-       },
-       "residual: x"},
   });
 }
 

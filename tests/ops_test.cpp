@@ -28,8 +28,8 @@ struct LinearRow {
   bool bias, dx;
 };
 
-Case linear_case(const LinearRow& row) {
-  const reference::LinearSize s = {row.rows, row.in, row.out, std::max<int64_t>(row.groups, 1)};
+Case linear_case(const LinearRow& row, Precision precision) {
+  const reference::LinearSize s = {row.rows, row.in, row.out, std::max<int64_t>(row.groups, 1), precision};
   const bool grouped = row.groups > 0, bias = row.bias;
   const Shape w = grouped ? Shape{row.groups, row.out, row.in} : Shape{row.out, row.in};
   const Shape b = grouped ? Shape{row.groups, row.out} : Shape{row.out};
@@ -37,10 +37,10 @@ Case linear_case(const LinearRow& row) {
                                {"w", w, row.weight_parent, row.weight_begin}};
   inputs[0].requires_grad = row.dx;
   if (bias) inputs.push_back({"b", b, row.bias_parent});
-  return {describe(row.name, {s.rows, s.in, s.groups, s.out}),
+  return {describe(row.name, {s.rows, s.in, s.groups, s.out}) + (precision == Precision::bf16 ? ", bf16" : ""),
           inputs,
           grouped ? Shape{1, row.rows, s.groups * row.out} : Shape{row.rows, row.out},
-          [bias](const std::vector<Tensor>& t) { return linear(t[0], t[1], bias ? t[2] : Tensor()); },
+          [=](const std::vector<Tensor>& t) { return linear(t[0], t[1], bias ? t[2] : Tensor(), precision); },
           [s](const auto& in) { return reference::linear(s, in); },
           [s](const auto& in, const auto& dy) { return reference::linear_backward(s, in, dy); }};
 }
@@ -66,7 +66,9 @@ std::vector<Case> linear_cases() {
       {"three groups beyond one block", 70, 130, 67, 3, {3, 80, 144}, {}, {3, 80}, true, true},
   };
   std::vector<Case> cases;
-  for (const LinearRow& row : rows) cases.push_back(linear_case(row));
+  for (const LinearRow& row : rows) {
+    for (const Precision precision : {Precision::fp32, Precision::bf16}) cases.push_back(linear_case(row, precision));
+  }
   return cases;
 }
 
@@ -127,6 +129,49 @@ std::vector<Case> gelu_cases() {
 }
 
 const Row gelu_row("gelu", {"gelu_forward", "gelu_backward"}, gelu_cases);
+
+// ------------------------------------------------------------------------------------------------------------- mlp ---
+
+struct MlpRow {
+  const char* name;
+  int64_t rows, in, hidden, out;
+  Shape parent1, parent2;
+  bool dx = true;
+};
+
+Case mlp_case(const MlpRow& row, Precision precision) {
+  const reference::LinearSize first = {row.rows, row.in, row.hidden, 1, precision};
+  const reference::LinearSize second = {row.rows, row.hidden, row.out, 1, precision};
+  std::vector<Input> inputs = {{"x", {row.rows, row.in}},
+                               {"w1", {row.hidden, row.in}, row.parent1},
+                               {"b1", {row.hidden}},
+                               {"w2", {row.out, row.hidden}, row.parent2},
+                               {"b2", {row.out}}};
+  inputs[0].requires_grad = row.dx;
+  return {describe(row.name, {row.rows, row.in, row.hidden, row.out}) + (precision == Precision::bf16 ? ", bf16" : ""),
+          inputs,
+          {row.rows, row.out},
+          [precision](const std::vector<Tensor>& t) { return mlp(t[0], t[1], t[2], t[3], t[4], precision); },
+          [=](const auto& in) { return reference::mlp(first, second, in); },
+          [=](const auto& in, const auto& dy) { return reference::mlp_backward(first, second, in, dy); },
+          3};  // as for gelu
+}
+
+std::vector<Case> mlp_cases() {
+  const MlpRow rows[] = {{"one of each", 1, 1, 1, 1, {}, {}},
+                         {"odd", 7, 5, 19, 11, {}, {}},
+                         {"x without gradient", 9, 6, 13, 4, {}, {}, false},
+                         {"sliced", 50, 21, 75, 24, {96, 40}, {40, 96}},
+                         {"beyond one block", 131, 33, 130, 17, {}, {}},
+                         {"wide", 5, 7, 2100, 3, {}, {}}};
+  std::vector<Case> cases;
+  for (const MlpRow& row : rows) {
+    for (const Precision precision : {Precision::fp32, Precision::bf16}) cases.push_back(mlp_case(row, precision));
+  }
+  return cases;
+}
+
+const Row mlp_row("mlp", {"mlp_forward", "mlp_backward"}, mlp_cases);
 
 // ------------------------------------------------------------------------------------------------------- attention ---
 
@@ -206,29 +251,84 @@ std::vector<Case> tokens_cases() {
 
 const Row tokens_row("tokens", {"tokens_forward", "tokens_backward"}, tokens_cases);
 
-// -------------------------------------------------------------------------------------------------------- residual ---
+// --------------------------------------------------------------------------------------------------- residual_norm ---
 
-// Drop-path factors: the first image of every three is dropped.
-float drop_path_factor(Rng&, int64_t index) { return index % 3 == 0 ? 0.0f : 1 / 0.9f; }
+// Which outputs a case uses: one of them, or both, the norm as the branch of a second residual_norm behind the sum.
+enum class Used { sum, norm, both };
 
-Case residual_case(const Shape& shape, bool factor) {
-  std::vector<Input> inputs = {{"x", shape}, {"branch", shape}};
-  if (factor) inputs.push_back({"factor", {shape[0]}, {}, {}, drop_path_factor, false});
-  const int64_t batch = shape[0];
-  return {(factor ? "with factors " : "without factors ") + shape.str(),
-          inputs,
-          shape,
-          [factor](const std::vector<Tensor>& t) { return residual(t[0], t[1], factor ? t[2] : Tensor()); },
-          [batch](const auto& in) { return reference::residual(batch, in); },
-          [batch](const auto& in, const auto& dy) { return reference::residual_backward(batch, in, dy); }};
+struct ResidualNormRow {
+  int64_t batch, tokens, width;
+  KeptImages from, to;
+  Used used;
+};
+
+constexpr float kNormEps = 1e-5f;
+
+template <class T>
+reference::Array<T> residual_norm_forward(const ResidualNormRow& row, const reference::Arrays<T>& in) {
+  const reference::Arrays<T> out = reference::residual_norm(row.width, kNormEps, row.from, row.to, in);
+  if (row.used != Used::both) return out[row.used == Used::sum ? 0 : 1];
+  return reference::residual_norm(row.width, kNormEps, row.to, {},
+                                  reference::Arrays<T>{out[0], out[1], in[2], in[3]})[1];
 }
 
-std::vector<Case> residual_cases() {
-  return {residual_case({1, 1}, false), residual_case({3, 5, 7}, false), residual_case({1, 3}, true),
-          residual_case({7, 5, 9}, true), residual_case({5, 50, 96}, true)};
+template <class T>
+reference::Arrays<T> residual_norm_backward(const ResidualNormRow& row, const reference::Arrays<T>& in,
+                                            const reference::Array<T>& dy) {
+  const reference::Arrays<T> out = reference::residual_norm(row.width, kNormEps, row.from, row.to, in);
+  reference::Array<T> dsum(out[0].size()), dnorm(out[1].size());
+  reference::Arrays<T> second = {{}, {}, reference::Array<T>(in[2].size()), reference::Array<T>(in[3].size())};
+  if (row.used == Used::both) {
+    second = reference::residual_norm_backward(row.width, kNormEps, row.to, {},
+                                               reference::Arrays<T>{out[0], out[1], in[2], in[3]}, dsum, dy);
+    dsum = second[0];
+    dnorm = second[1];
+  } else {
+    (row.used == Used::sum ? dsum : dnorm) = dy;
+  }
+  reference::Arrays<T> gradients =
+      reference::residual_norm_backward(row.width, kNormEps, row.from, row.to, in, dsum, dnorm);
+  for (size_t i : {2, 3}) {
+    for (size_t c = 0; c < in[i].size(); ++c) gradients[i][c] += second[i][c];
+  }
+  return gradients;
 }
 
-const Row residual_row("residual", {"residual_forward", "residual_backward"}, residual_cases);
+Case residual_norm_case(const ResidualNormRow& row) {
+  const int64_t kept = row.to.count(row.batch);
+  const Shape whole = {row.batch, row.tokens, row.width};
+  return {describe("batch, tokens, width, added, kept, used",
+                   {row.batch, row.tokens, row.width, row.from.count(row.batch), kept, static_cast<int>(row.used)}),
+          {{"x", whole},
+           {"branch", {row.from.count(row.batch), row.tokens, row.width}},
+           {"w", {row.width}, {row.width + 3}, {}, uniform(0.5, 1.5)},
+           {"b", {row.width}}},
+          row.used == Used::norm ? Shape{kept, row.tokens, row.width} : whole,
+          [row](const std::vector<Tensor>& t) {
+            const ResidualNorm out = residual_norm(t[0], t[1], row.from, t[2], t[3], kNormEps, row.to);
+            if (row.used != Used::both) return row.used == Used::sum ? out.sum : out.norm;
+            return residual_norm(out.sum, out.norm, row.to, t[2], t[3], kNormEps, {}).norm;
+          },
+          [row](const auto& in) { return residual_norm_forward(row, in); },
+          [row](const auto& in, const auto& dy) { return residual_norm_backward(row, in, dy); },
+          4};  // as for layer_norm
+}
+
+std::vector<Case> residual_norm_cases() {
+  const KeptImages all, some = {{0, -1, 1, 2, -1}, 1 / 0.9f}, others = {{-1, 0, 1, -1, -1}, 1 / 0.7f},
+                        none = {{-1, -1, -1, -1, -1}, 2};
+  return {residual_norm_case({1, 1, 1, all, all, Used::sum}),
+          residual_norm_case({3, 5, 7, all, all, Used::norm}),
+          residual_norm_case({2, 17, 33, all, all, Used::both}),
+          residual_norm_case({5, 3, 24, some, all, Used::norm}),
+          residual_norm_case({5, 9, 19, some, others, Used::both}),
+          residual_norm_case({5, 4, 8, all, others, Used::sum}),
+          residual_norm_case({5, 2, 40, none, some, Used::both}),
+          residual_norm_case({5, 2, 11, others, none, Used::both}),
+          residual_norm_case({5, 50, 21, others, some, Used::both})};
+}
+
+const Row residual_norm_row("residual_norm", {"residual_norm_forward", "residual_norm_backward"}, residual_norm_cases);
 
 // --------------------------------------------------------------------------------------------------------- dropout ---
 

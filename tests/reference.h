@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "engine/ops.h"
+#include "engine/tensor.h"
 #include "tests/reference_attention.h"
 #include "tests/reference_numbers.h"
 
@@ -19,7 +20,14 @@ namespace entangle::reference {
 // ---------------------------------------------------------------------------------------------------------- linear ---
 struct LinearSize {
   int64_t rows, in, out, groups;
+  Precision precision = Precision::fp32;
 };
+
+// A factor of a product, in the precision of the layer.
+template <class T>
+T factor(const LinearSize& s, const T& x) {
+  return s.precision == Precision::bf16 ? to_bf16(x) : x;
+}
 
 // in = {x [R, I], w [G, O, I], b [G, O]}, the last one optional -> [R, G, O]
 template <class T>
@@ -28,7 +36,9 @@ Array<T> linear(const LinearSize& s, const Arrays<T>& in) {
   for (int64_t r = 0; r < s.rows; ++r) {
     for (int64_t go = 0; go < s.groups * s.out; ++go) {
       T sum = in.size() > 2 ? in[2][at(go)] : T(0);
-      for (int64_t i = 0; i < s.in; ++i) sum += in[0][at(r * s.in + i)] * in[1][at(go * s.in + i)];
+      for (int64_t i = 0; i < s.in; ++i) {
+        sum += factor(s, in[0][at(r * s.in + i)]) * factor(s, in[1][at(go * s.in + i)]);
+      }
       y[at(r * s.groups * s.out + go)] = sum;
     }
   }
@@ -42,12 +52,12 @@ Arrays<T> linear_backward(const LinearSize& s, const Arrays<T>& in, const Array<
   Array<T> dx(in[0].size()), dw(in[1].size()), db(at(outputs));
   for (int64_t r = 0; r < s.rows; ++r) {
     for (int64_t go = 0; go < outputs; ++go) {
-      const T g = dy[at(r * outputs + go)];
+      const T g = factor(s, dy[at(r * outputs + go)]);
       for (int64_t i = 0; i < s.in; ++i) {
-        dx[at(r * s.in + i)] += g * in[1][at(go * s.in + i)];
-        dw[at(go * s.in + i)] += g * in[0][at(r * s.in + i)];
+        dx[at(r * s.in + i)] += g * factor(s, in[1][at(go * s.in + i)]);
+        dw[at(go * s.in + i)] += g * factor(s, in[0][at(r * s.in + i)]);
       }
-      db[at(go)] += g;
+      db[at(go)] += dy[at(r * outputs + go)];
     }
   }
   return {dx, dw, db};
@@ -132,6 +142,22 @@ Arrays<T> gelu_backward(const Array<T>& x, const Array<T>& dy) {
   return {dx};
 }
 
+// ------------------------------------------------------------------------------------------------------------- mlp ---
+// in = {x [R, I], w1 [F, I], b1 [F], w2 [O, F], b2 [O]}
+template <class T>
+Array<T> mlp(const LinearSize& first, const LinearSize& second, const Arrays<T>& in) {
+  return linear(second, Arrays<T>{gelu(linear(first, Arrays<T>{in[0], in[1], in[2]})), in[3], in[4]});
+}
+
+// {dx, dw1, db1, dw2, db2}
+template <class T>
+Arrays<T> mlp_backward(const LinearSize& first, const LinearSize& second, const Arrays<T>& in, const Array<T>& dy) {
+  const Array<T> h = linear(first, Arrays<T>{in[0], in[1], in[2]});
+  const Arrays<T> outer = linear_backward(second, Arrays<T>{gelu(h), in[3]}, dy);
+  const Arrays<T> inner = linear_backward(first, Arrays<T>{in[0], in[1]}, gelu_backward(h, outer[0])[0]);
+  return {inner[0], inner[1], inner[2], outer[1], outer[2]};
+}
+
 // -------------------------------------------------------------------------------------------------------- patchify ---
 // Where element `index` of y, the patches in row-major order, stands in the images.
 inline size_t at_image(const PatchShape& s, int64_t index) {
@@ -187,24 +213,50 @@ Arrays<T> tokens_backward(int64_t batch, int64_t count, int64_t width, const Arr
   return {dpatches, dclass, dposition};
 }
 
-// -------------------------------------------------------------------------------------------------------- residual ---
-// in = {x, branch, factor [B]}, the last one optional
+// --------------------------------------------------------------------------------------------------- residual_norm ---
+// The rows [kept, N, C] of the images with a slot, out of [B, N, C].
 template <class T>
-Array<T> residual(int64_t batch, const Arrays<T>& in) {
-  const size_t n = in[0].size() / at(batch);
-  Array<T> y;
-  for (size_t i = 0; i < in[0].size(); ++i) {
-    y.push_back(in.size() > 2 ? in[0][i] + in[2][i / n] * in[1][i] : in[0][i] + in[1][i]);
+Array<T> gather_images(const std::vector<int64_t>& slot, const Array<T>& all) {
+  if (slot.empty()) return all;
+  const size_t n = all.size() / slot.size();
+  Array<T> kept;
+  for (size_t b = 0; b < slot.size(); ++b) {
+    for (size_t i = 0; i < n && slot[b] >= 0; ++i) kept.push_back(all[b * n + i]);
   }
-  return y;
+  return kept;
 }
 
+// all += scale kept, each image to its place.
 template <class T>
-Arrays<T> residual_backward(int64_t batch, const Arrays<T>& in, const Array<T>& dy) {
-  const size_t n = in[0].size() / at(batch);
-  Array<T> dbranch;
-  for (size_t i = 0; i < dy.size(); ++i) dbranch.push_back(in.size() > 2 ? in[2][i / n] * dy[i] : dy[i]);
-  return {dy, dbranch};
+void scatter_images(const std::vector<int64_t>& slot, double scale, const Array<T>& kept, Array<T>& all) {
+  const size_t n = slot.empty() ? all.size() : all.size() / slot.size();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const int64_t place = slot.empty() ? 0 : slot[i / n];
+    if (place >= 0) all[i] += T(scale) * kept[at(place) * n + i % n];
+  }
+}
+
+// in = {x [B, N, C], branch [kept by from, N, C], w [C], b [C]} -> {sum, norm}
+template <class T>
+Arrays<T> residual_norm(int64_t width, double eps, const KeptImages& from, const KeptImages& to, const Arrays<T>& in) {
+  Array<T> sum = in[0];
+  scatter_images(from.slot, from.scale, in[1], sum);
+  const Array<T> kept = gather_images(to.slot, sum);
+  return {sum, layer_norm(static_cast<int64_t>(kept.size()) / width, width, eps, kept, in[2], in[3])};
+}
+
+// {dx, dbranch, dw, db}
+template <class T>
+Arrays<T> residual_norm_backward(int64_t width, double eps, const KeptImages& from, const KeptImages& to,
+                                 const Arrays<T>& in, const Array<T>& dsum, const Array<T>& dnorm) {
+  const Array<T> kept = gather_images(to.slot, residual_norm(width, eps, from, to, in)[0]);
+  const Arrays<T> through =
+      layer_norm_backward(static_cast<int64_t>(kept.size()) / width, width, eps, kept, in[2], dnorm);
+  Array<T> dx = dsum;
+  scatter_images(to.slot, 1, through[0], dx);
+  Array<T> dbranch = gather_images(from.slot, dx);
+  for (T& g : dbranch) g = T(double(from.scale)) * g;
+  return {dx, dbranch, through[1], through[2]};
 }
 
 // --------------------------------------------------------------------------------------------------------- dropout ---

@@ -56,6 +56,19 @@ inline Bounded erfc(const Bounded& a) {
   return {value, 2 / std::sqrt(M_PI) * std::exp(-a.value * a.value) * a.error + value + kUnderflow};
 }
 
+// To bf16, the nearest, ties to even: with double the identity, so that a reference stays differentiable.
+inline double to_bf16(double a) { return a; }
+inline double nearest_bf16(double a) {
+  if (a == 0) return 0;
+  const double unit = std::exp2(std::floor(std::log2(std::fabs(a))) - 7);  // 8 significant bits
+  return std::nearbyint(a / unit) * unit;
+}
+// Exact for an exact argument. Where the argument's error may reach a boundary between two results, their distance.
+inline Bounded to_bf16(const Bounded& a) {
+  const double reach = 8 * 0x1p-24 * a.error;
+  return {nearest_bf16(a.value), (nearest_bf16(a.value + reach) - nearest_bf16(a.value - reach)) / 0x1p-24};
+}
+
 inline double value_of(double a) { return a; }
 inline double value_of(const Bounded& a) { return a.value; }
 

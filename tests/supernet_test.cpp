@@ -235,7 +235,9 @@ TEST(Supernet, QkvBiasSharing) {
   }
 }
 
-void expect_costs(const SupernetConfig& config, const Architecture& a, int64_t batch) {
+// Of a batch of which drop-path leaves out nothing.
+void expect_costs(SupernetConfig config, const Architecture& a, int64_t batch) {
+  config.drop_path = 0;
   const Supernet net(config, 1);
   const Cost cost = cost_of(config, a, batch);
   const Tensor images = random_images(config, batch), targets = one_hot(batch, config.num_classes);
@@ -266,7 +268,6 @@ TEST(Cost, IsWhatIsExecuted) {
   config.relative_position = false;
   config.absolute_position = false;
   expect_costs(config, mixed_architecture(), 1);
-  config.drop_path = 0.5;
   config.dropout = 0.1;
   config.attention_dropout = 0.1;
   expect_costs(config, mixed_architecture(), 5);
@@ -380,6 +381,39 @@ TEST(Supernet, DropPathIsKeyedByTheGlobalSample) {
   EXPECT_NE(
       half,
       net.forward(Tensor::from(second_half.shape(), second_half.to_vector()), config.full(), options).to_vector());
+}
+
+// The multiplications saved are those of the dropped images, to the last one.
+TEST(Supernet, DroppedImagesAreNotComputed) {
+  SupernetConfig config = small_config();
+  config.drop_path = 0.6;
+  const Supernet net(config, 1);
+  constexpr int64_t kBatch = 8, kTokens = 10, kWidth = 24, kHeads = 24, kHidden = 48, kTableRows = 4;
+  const int64_t attention = kTokens * kWidth * 4 * kHeads + kTokens * kHeads * (2 * kTokens + 4 * kTableRows);
+  const int64_t mlp = 2 * kTokens * kWidth * kHidden;
+  ForwardOptions options;
+  options.training = true;
+  options.seed = 5;
+  bool some_branch_is_empty = false;
+  for (options.step = 0; options.step < 40; ++options.step) {
+    int64_t want = cost_of(config, config.full()).macs * kBatch;
+    for (uint64_t branch = 0; branch < 6; ++branch) {
+      const double rate = 0.6 * static_cast<double>(branch / 2) / 2;
+      int64_t dropped = 0;
+      for (uint64_t b = 0; b < kBatch; ++b) {
+        dropped += rng_uniform(rng_key(5, Stream::drop_path, options.step), (branch << 32) + b) < rate ? 1 : 0;
+      }
+      want -= dropped * (branch % 2 == 0 ? attention : mlp);
+      some_branch_is_empty = some_branch_is_empty || dropped == kBatch;
+    }
+    reset_counted_macs();
+    Tape tape;
+    const Tensor loss =
+        cross_entropy(net.forward(random_images(config, kBatch), config.full(), options), one_hot(kBatch, 5));
+    EXPECT_EQ(counted_macs(), want) << "step " << options.step;
+    tape.backward(loss);
+  }
+  EXPECT_TRUE(some_branch_is_empty);
 }
 
 TEST(Supernet, RefusesWhatDoesNotFit) {

@@ -96,22 +96,22 @@ TEST(Tensor, AdoptedGradientMovesOrAdds) {
   EXPECT_EQ(a.grad_to_vector(), (std::vector<float>{0, 7}));
 }
 
-// x used twice, and a branch that does not reach the loss.
+// x used twice, and a branch that does not reach the loss: loss = sum over i of x_i gelu(x_i), as a linear layer whose
+// weight is gelu(x).
 TEST(Tape, AddsOverAllUses) {
   Tensor x = Tensor::from({1, 2}, {0.5f, -1}).set_requires_grad();
   Tape tape;
-  const Tensor once = gelu(x), twice = gelu(once);
-  gelu(x);
-  const Tensor sum = residual(once, twice, Tensor());
-  const Tensor loss = linear(sum, Tensor::from({1, 2}, {1, 1}), Tensor());
-  EXPECT_EQ(tape.size(), 5u);
+  const Tensor once = gelu(x);
+  gelu(once);
+  const Tensor loss = linear(x, once, Tensor());
+  EXPECT_EQ(tape.size(), 3u);
   tape.backward(loss);
   EXPECT_EQ(tape.size(), 0u);
   const auto phi = [](double v) { return 0.5 * (1 + std::erf(v / std::sqrt(2.0))); };
   const auto slope = [&](double v) { return phi(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * M_PI); };
   for (int i = 0; i < 2; ++i) {
-    const double v = x.data()[i], g = v * phi(v);
-    EXPECT_NEAR(x.grad()[i], slope(v) * (1 + slope(g)), 1e-6);
+    const double v = x.data()[i];
+    EXPECT_NEAR(x.grad()[i], v * phi(v) + v * slope(v), 1e-6);
   }
 }
 

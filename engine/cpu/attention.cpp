@@ -38,7 +38,7 @@ struct Plan {
         qkv_row(3 * shape.heads * shape.head_dim),
         y_row(shape.heads * shape.head_dim),
         pairs(shape.batch * shape.heads),
-        per_chunk(chunks_of(pairs, kMostChunks)),
+        per_chunk(max_of(1, chunks_of(pairs, kMostChunks))),
         chunks(chunks_of(pairs, per_chunk)) {}
 
   int64_t qkv_offset(int64_t pair) const { return pair / s.heads * n * qkv_row + pair % s.heads * d; }

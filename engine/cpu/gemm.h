@@ -9,16 +9,23 @@
 //                 +--------+--------+                     kRows * kVectors fused multiply-adds
 //
 // A needs no packing because only broadcasts read it: a broadcast costs the same at any stride.
+//
+// An element is an fp32 number or, where the processor multiplies them, a pair of bf16 numbers that follow each other
+// along k: the tile is the same, each step of k then stands for two products.
 #pragma once
 
 #include "engine/cpu/simd.h"
 #include "engine/parallel.h"
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-#if defined(ENTANGLE_ISA_avx512)
+#if defined(ENTANGLE_ISA_avx512) || defined(ENTANGLE_ISA_avx512_bf16)
 enum { kRows = 8, kVectors = 3 };  // 24 accumulators of 32 registers
 #elif defined(ENTANGLE_ISA_avx2)
 enum { kRows = 6, kVectors = 2 };  // 12 of 16
@@ -28,10 +35,25 @@ enum { kRows = 4, kVectors = 2 };  // 8 of 16 (or of NEON's 32)
 enum { kPanel = kVectors * kLanes, kDepth = 256 };  // kDepth: a panel of that many rows stays in the L1 cache
 
 // Where the elements of a matrix lie: (i, j) at data[i*row + j*col].
-struct View {
-  const float* data;
+template <class Element>
+struct ViewOf {
+  const Element* data;
   int64_t row, col;
 };
+typedef ViewOf<float> View;
+
+static inline void multiply_add(vec& sum, const float* a, const float* b) { sum += splat(*a) * load(b); }
+
+#if defined(__AVX512BF16__)
+// Two bf16 numbers, the one of the smaller k in the lower half.
+struct Bf16Pair {
+  uint32_t bits;
+};
+static inline void multiply_add(vec& sum, const Bf16Pair* a, const Bf16Pair* b) {
+  const __m512i x = _mm512_set1_epi32(static_cast<int>(a->bits)), y = _mm512_loadu_si512(b);
+  sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y));
+}
+#endif
 
 static inline int64_t packed_floats(int64_t depth, int64_t columns) {
   return chunks_of(columns, kPanel) * kPanel * depth;
@@ -43,8 +65,12 @@ static inline void pack_panel(const View& b, int64_t depth, int64_t first, int64
     for (int64_t k = 0; k < depth; ++k) {
       const float* from = b.data + k * b.row + first;
       float* to = panel + k * kPanel;
-      for (int64_t j = 0; j < count; ++j) to[j] = from[j];
-      for (int64_t j = count; j < kPanel; ++j) to[j] = 0;
+      if (count == kPanel) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
+      } else {
+        for (int64_t j = 0; j < kPanel; ++j) to[j] = j < count ? from[j] : 0.0f;
+      }
     }
     return;
   }
@@ -54,11 +80,11 @@ static inline void pack_panel(const View& b, int64_t depth, int64_t first, int64
   }
 }
 
-// rows x kPanel tile of C, `depth` products deep. The sums begin at start[column] (kPanel values; null: at zero). The
+// rows x kPanel tile of C, `depth` elements deep. The sums begin at start[column] (kPanel values; null: at zero). The
 // last panel's tile has fewer than kPanel columns.
-template <int rows>
-static inline void tile(const float* a, int64_t a_row, int64_t a_col, const float* panel, int64_t depth, float* c,
-                        int64_t c_row, int64_t columns, const float* start, bool add) {
+template <int rows, class Element>
+static inline void tile(const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c, int64_t c_row,
+                        int64_t columns, const float* start, bool add) {
   vec acc[rows][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
@@ -66,14 +92,12 @@ static inline void tile(const float* a, int64_t a_row, int64_t a_col, const floa
     for (int v = 0; v < kVectors; ++v) acc[i][v] = start != nullptr ? load(start + v * kLanes) : vec{};
   }
   for (int64_t k = 0; k < depth; ++k) {
-    vec b[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) b[v] = load(panel + k * kPanel + v * kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const vec x = splat(a[i * a_row + k * a_col]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[i][v] += x * b[v];
+      for (int v = 0; v < kVectors; ++v) {
+        multiply_add(acc[i][v], a.data + i * a.row + k * a.col, panel + k * kPanel + v * kLanes);
+      }
     }
   }
   if (columns == kPanel) {
@@ -87,43 +111,50 @@ static inline void tile(const float* a, int64_t a_row, int64_t a_col, const floa
     }
     return;
   }
+  float square[rows][kPanel];
+#pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
-    float line[kPanel];
-    for (int v = 0; v < kVectors; ++v) store(line + v * kLanes, acc[i][v]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(square[i] + v * kLanes, acc[i][v]);
+  }
+  for (int i = 0; i < rows; ++i) {
     float* p = c + i * c_row;
-    for (int64_t j = 0; j < columns; ++j) p[j] = add ? p[j] + line[j] : line[j];
+    for (int64_t j = 0; j < columns; ++j) p[j] = add ? p[j] + square[i][j] : square[i][j];
   }
 }
 
 // The same for the last rows of a matrix, fewer than kRows.
-template <int rows>
-static inline void last_tile(int64_t count, const float* a, int64_t a_row, int64_t a_col, const float* panel,
-                             int64_t depth, float* c, int64_t c_row, int64_t columns, const float* start, bool add) {
+template <int rows, class Element>
+static inline void last_tile(int64_t count, const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c,
+                             int64_t c_row, int64_t columns, const float* start, bool add) {
   if constexpr (rows > 0) {
-    if (count == rows) return tile<rows>(a, a_row, a_col, panel, depth, c, c_row, columns, start, add);
-    last_tile<rows - 1>(count, a, a_row, a_col, panel, depth, c, c_row, columns, start, add);
+    if (count == rows) return tile<rows>(a, panel, depth, c, c_row, columns, start, add);
+    last_tile<rows - 1>(count, a, panel, depth, c, c_row, columns, start, add);
   }
 }
 
 // C[rows, columns] (+)= A B with one panel of B.
-static inline void multiply_panel(int64_t rows, const View& a, const float* panel, int64_t depth, float* c,
+template <class Element>
+static inline void multiply_panel(int64_t rows, const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c,
                                   int64_t c_row, int64_t columns, const float* start, bool add) {
-  int64_t i = 0;
-  for (; i + kRows <= rows; i += kRows) {
-    tile<kRows>(a.data + i * a.row, a.row, a.col, panel, depth, c + i * c_row, c_row, columns, start, add);
+  ViewOf<Element> rest = a;
+  for (; rows >= kRows; rows -= kRows) {
+    tile<kRows>(rest, panel, depth, c, c_row, columns, start, add);
+    rest.data += kRows * a.row;
+    c += kRows * c_row;
   }
-  last_tile<kRows - 1>(rows - i, a.data + i * a.row, a.row, a.col, panel, depth, c + i * c_row, c_row, columns, start,
-                       add);
+  last_tile<kRows - 1>(rows, rest, panel, depth, c, c_row, columns, start, add);
 }
 
 // All panels of a packed B; start has a value for every column, padded to whole panels, or is null. Deep products are
 // cut so that the part of a panel in use stays in the L1 cache.
-static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth, const View& a, const float* packed,
-                                   float* c, int64_t c_row, const float* start, bool add) {
+template <class Element>
+static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth, const ViewOf<Element>& a,
+                                   const Element* packed, float* c, int64_t c_row, const float* start, bool add) {
   for (int64_t k = 0; k < depth; k += kDepth) {
     const int64_t deep = min_of(kDepth, depth - k);
+    const ViewOf<Element> part = {a.data + k * a.col, a.row, a.col};
     for (int64_t j = 0; j < columns; j += kPanel) {
-      const View part = {a.data + k * a.col, a.row, a.col};
       multiply_panel(rows, part, packed + j * depth + k * kPanel, deep, c + j, c_row, min_of(kPanel, columns - j),
                      start != nullptr && k == 0 ? start + j : nullptr, add || k > 0);
     }

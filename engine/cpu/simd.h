@@ -13,7 +13,7 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-#if defined(ENTANGLE_ISA_avx512)
+#if defined(ENTANGLE_ISA_avx512) || defined(ENTANGLE_ISA_avx512_bf16)
 enum { kLanes = 16 };
 #elif defined(ENTANGLE_ISA_avx2)
 enum { kLanes = 8 };
@@ -102,6 +102,12 @@ static inline vec load_some(const float* p, int64_t n, float fill = 0) {
   return n == kLanes ? load(p) : load_first(p, n, fill);
 }
 static inline void store_some(float* p, vec x, int64_t n) { n == kLanes ? store(p, x) : store_first(p, x, n); }
+
+// The nearest bf16 (ties to even) of every lane, in the upper half of its 32 bits. A NaN stays one.
+static inline ivec bf16_bits(vec x) {
+  const ivec bits = reinterpret_cast<ivec>(x), rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  return (x == x ? rounded : bits | 0x00400000) & static_cast<int32_t>(0xffff0000);
+}
 
 // Puts a gradient: adds to p or stores.
 static inline void put(float* p, vec x, int64_t n, bool add) { store_some(p, add ? x + load_some(p, n) : x, n); }

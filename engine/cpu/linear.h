@@ -1,0 +1,253 @@
+// The three products of a linear layer, for the kernels that contain one. Each packs the operand that every row block
+// reads again and reads the other one where it lies:
+//   y  = x W^T + b  and  dx = dy W    W is packed once; rows of the result, kRowBlock at a time, are the work
+//   dW = dy^T x,  db                  x is packed, a sweep of rows and a group of columns at a time that stay in the
+//                                     L2 cache; rectangles of dW are the work
+// Every element is summed by one thread in one order, whatever the number of threads.
+//
+// The precision is a template parameter: how operands become elements of gemm.h.
+#pragma once
+
+#include "engine/cpu/gemm.h"
+#include "engine/ops.h"
+
+namespace entangle {
+namespace cpu {
+namespace ENTANGLE_ISA {
+
+enum {
+  kRowBlock = 48,                        // with its slice of x it fits the L2 cache
+  kWeightRows = kLanes == 16 ? 48 : 24,  // rows of dW whose columns of dy are gathered at a time
+  kTaskRows = 256,                       // rows of dW of one task, at most
+  kTaskColumns = 256,                    // its columns: kDepth packed rows of x take a quarter of a megabyte
+  kAhead = 8,                            // rows that are prefetched: the next one begins too far off for the hardware
+};
+
+// Operands as they are.
+struct Fp32 {
+  typedef float Element;
+  enum { kStep = 1, kInPlace = true };  // values along k in one element; whether x and dy need no conversion
+  // n values that follow each other along k.
+  static inline void convert(const float* from, int64_t n, float* to) {
+    memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  }
+  // kStep rows of n values, each row one step of k.
+  static inline void interleave(const float* row, const float*, int64_t n, float* to) {
+    for_vectors(n, [&](int64_t i, int64_t count) { store_some(to + i, load_some(row + i, count), count); });
+  }
+};
+
+// Operands rounded to bf16, sums in fp32: in pairs where the processor multiplies pairs, else as fp32 numbers, which
+// gives the same products.
+#if defined(__AVX512BF16__)
+struct Bf16 {
+  typedef Bf16Pair Element;
+  enum { kStep = 2, kInPlace = false };
+  static inline void convert(const float* from, int64_t n, Bf16Pair* to) {
+    for_vectors(chunks_of(n, 2), [&](int64_t i, int64_t count) {
+      const int64_t left = n - 2 * i;
+      const vec low = load_some(from + 2 * i, min_of(left, kLanes));
+      const vec high = left > kLanes ? load_some(from + 2 * i + kLanes, min_of(left - kLanes, kLanes)) : vec{};
+      const __m512bh pairs = _mm512_cvtne2ps_pbh(high, low);
+      store_some(reinterpret_cast<float*>(to + i), reinterpret_cast<vec>(pairs), count);
+    });
+  }
+  static inline void interleave(const float* row, const float* next, int64_t n, Bf16Pair* to) {
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      const vec low = load_some(row + i, count), high = next != nullptr ? load_some(next + i, count) : vec{};
+      const ivec shifted = (bf16_bits(low) >> 16) & 0xffff;
+      store_some(reinterpret_cast<float*>(to + i), reinterpret_cast<vec>(shifted | bf16_bits(high)), count);
+    });
+  }
+};
+#else
+struct Bf16 {
+  typedef float Element;
+  enum { kStep = 1, kInPlace = false };
+  static inline void convert(const float* from, int64_t n, float* to) { interleave(from, nullptr, n, to); }
+  static inline void interleave(const float* row, const float*, int64_t n, float* to) {
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      store_some(to + i, reinterpret_cast<vec>(bf16_bits(load_some(row + i, count))), count);
+    });
+  }
+};
+#endif
+
+// A weight, packed for products with rows of `depth` values.
+template <class P>
+struct PackedWeight {
+  typename P::Element* panels;
+  int64_t depth, columns;
+  float* start;  // the bias, padded to whole panels, or null
+
+  int64_t steps() const { return chunks_of(depth, P::kStep); }
+
+  // How many bytes: four for an element or a value of the bias.
+  static size_t bytes(int64_t depth, int64_t columns) {
+    return static_cast<size_t>(packed_floats(chunks_of(depth, P::kStep) + 1, columns)) * sizeof(float);
+  }
+  PackedWeight(int64_t depth_of, int64_t columns_of, void* memory)
+      : panels(static_cast<typename P::Element*>(memory)), depth(depth_of), columns(columns_of), start(nullptr) {}
+};
+
+// The row of w that column `column` of y comes from: the rows of all groups, one group after another.
+static inline const float* weight_row(const LinearShape& s, const float* w, int64_t column) {
+  return w + (column / s.out) * s.w_group + (column % s.out) * s.w_row;
+}
+
+// For y = x W^T + b.
+template <class P>
+static PackedWeight<P> pack_forward(const LinearShape& s, const float* w, const float* b, void* memory) {
+  PackedWeight<P> packed(s.in, s.groups * s.out, memory);
+  const int64_t steps = packed.steps();
+  packed.start = reinterpret_cast<float*>(packed.panels + packed_floats(steps, packed.columns));
+  parallel_for(chunks_of(packed.columns, kPanel), [&](int64_t panel) {
+    typename P::Element* to = packed.panels + panel * kPanel * steps;
+    typename P::Element* row = static_cast<typename P::Element*>(
+        scratch(Scratch::tile, static_cast<size_t>(steps) * sizeof(typename P::Element)));
+    for (int64_t j = 0; j < kPanel; ++j) {
+      const int64_t column = panel * kPanel + j;
+      const bool inside = column < packed.columns;
+      packed.start[column] = inside && b != nullptr ? b[(column / s.out) * s.b_group + column % s.out] : 0.0f;
+      if (inside) P::convert(weight_row(s, w, column), s.in, row);
+      for (int64_t k = 0; k < steps; ++k) to[k * kPanel + j] = inside ? row[k] : typename P::Element{};
+    }
+  });
+  return packed;
+}
+
+// For dx = dy W.
+template <class P>
+static PackedWeight<P> pack_backward(const LinearShape& s, const float* w, void* memory) {
+  PackedWeight<P> packed(s.groups * s.out, s.in, memory);
+  const int64_t steps = packed.steps();
+  parallel_for(chunks_of(s.in, kPanel), [&](int64_t panel) {
+    const int64_t first = panel * kPanel, count = min_of(kPanel, s.in - first);
+    typename P::Element* to = packed.panels + first * steps;
+    for (int64_t k = 0; k < steps; ++k, to += kPanel) {
+      const int64_t row = k * P::kStep;
+      const float* next = P::kStep > 1 && row + 1 < packed.depth ? weight_row(s, w, row + 1) + first : nullptr;
+      P::interleave(weight_row(s, w, row) + first, next, count, to);
+      for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
+    }
+  });
+  return packed;
+}
+
+// y[rows, columns] (+)= x[rows, depth] W (+ bias), serial; x and y contiguous.
+template <class P>
+static void multiply_block(int64_t rows, const float* x, const PackedWeight<P>& w, float* y, bool add) {
+  const int64_t steps = w.steps();
+  const typename P::Element* a = reinterpret_cast<const typename P::Element*>(x);
+  if (!P::kInPlace) {
+    typename P::Element* converted = static_cast<typename P::Element*>(
+        scratch(Scratch::tile, static_cast<size_t>(rows * steps) * sizeof(typename P::Element)));
+    for (int64_t r = 0; r < rows; ++r) P::convert(x + r * w.depth, w.depth, converted + r * steps);
+    a = converted;
+  }
+  multiply_packed(rows, w.columns, steps, ViewOf<typename P::Element>{a, steps, 1}, w.panels, y, w.columns, w.start,
+                  add);
+}
+
+// A rectangle of dW: rows [row, row + rows) of all groups one after another, columns [column, column + columns).
+struct WeightTask {
+  int64_t row, rows, column, columns;
+};
+
+// Packs rows [0, rows) of x for a task's columns.
+template <class P>
+static inline void pack_activations(const WeightTask& task, int64_t rows, const float* x, int64_t x_row,
+                                    typename P::Element* packed) {
+  const int64_t steps = chunks_of(rows, P::kStep);
+  for (int64_t k = 0; k < steps; ++k) {
+    const float* row = x + k * P::kStep * x_row + task.column;
+    const float* next = k * P::kStep + 1 < rows ? row + x_row : nullptr;
+    for (int64_t at = 0; at < task.columns; at += kPanel) {
+      const int64_t count = min_of(kPanel, task.columns - at);
+      typename P::Element* to = packed + at * steps + k * kPanel;
+      for (int64_t j = 0; j < P::kStep * kPanel; j += 16) __builtin_prefetch(row + kAhead * x_row + at + j);
+      P::interleave(row + at, next == nullptr ? nullptr : next + at, count, to);
+      for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
+    }
+  }
+}
+
+// Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
+// into a few sets of the cache.
+template <class P>
+static inline void gather_columns(int64_t rows, int64_t columns, const float* dy, int64_t dy_row,
+                                  typename P::Element* to) {
+  for (int64_t r = 0; r < rows; r += P::kStep, to += kWeightRows) {
+    const float* row = dy + r * dy_row;
+    for (int64_t j = 0; j < P::kStep * kWeightRows; j += 16) __builtin_prefetch(row + 2 * kAhead * dy_row + j);
+    P::interleave(row, r + 1 < rows ? row + dy_row : nullptr, columns, to);
+  }
+}
+
+// sums[j] += sum_r x[r, j] for `columns` <= kWeightRows columns.
+static inline void add_column_sums(int64_t rows, int64_t columns, const float* x, int64_t x_row, float* sums) {
+  vec sum[kWeightRows / kLanes] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    for_vectors(columns, [&](int64_t j, int64_t count) { sum[j / kLanes] += load_some(x + r * x_row + j, count); });
+  }
+  for_vectors(columns, [&](int64_t j, int64_t count) { put(sums + j, sum[j / kLanes], count, true); });
+}
+
+// dW += dy^T x for a task's rectangle, and db for its rows unless null.
+template <class P>
+static void accumulate_weight_task(const LinearShape& s, const WeightTask& task, const float* x, const float* dy,
+                                   float* dw, float* db) {
+  typedef typename P::Element Element;
+  enum { kSweep = kDepth * P::kStep };
+  Element* packed = static_cast<Element*>(
+      scratch(Scratch::packed, static_cast<size_t>(packed_floats(kDepth, task.columns)) * sizeof(Element)));
+  Element* gathered = static_cast<Element*>(scratch(Scratch::tile, kDepth * kWeightRows * sizeof(Element)));
+  const int64_t outputs = s.groups * s.out, end = task.row + task.rows;
+  for (int64_t first = 0; first < s.rows; first += kSweep) {
+    const int64_t rows = min_of(kSweep, s.rows - first), steps = chunks_of(rows, P::kStep);
+    pack_activations<P>(task, rows, x + first * s.in, s.in, packed);
+    for (int64_t row = task.row, count; row < end; row += count) {
+      const int64_t group = row / s.out, in_group = row % s.out;
+      count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
+      const float* columns = dy + first * outputs + row;
+      gather_columns<P>(rows, count, columns, outputs, gathered);
+      if (db != nullptr) add_column_sums(rows, count, columns, outputs, db + group * s.b_group + in_group);
+      float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
+      for (int64_t at = 0; at < task.columns; at += kPanel) {
+        multiply_panel(count, ViewOf<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
+                       min_of(kPanel, task.columns - at), nullptr, true);
+      }
+    }
+  }
+}
+
+// n cut into `parts` equal parts, whole multiples of `unit` but for the last.
+struct Split {
+  int64_t n, length;
+
+  Split(int64_t n_of, int64_t parts, int64_t unit)
+      : n(n_of), length(max_of(1, chunks_of(chunks_of(n_of, parts), unit)) * unit) {}
+  int64_t parts() const { return chunks_of(n, length); }
+  int64_t begin(int64_t i) const { return i * length; }
+  int64_t size(int64_t i) const { return min_of(length, n - i * length); }
+};
+
+// The rectangles of dW that are tasks: few, so that packing x pays, but as many for each thread as for any other.
+// How dW is cut does not change the order in which an element is summed.
+template <class P>
+static void accumulate_weight_gradient(const LinearShape& s, const float* x, const float* dy, float* dw, float* db) {
+  const Split columns(s.in, chunks_of(s.in, kTaskColumns), kPanel);
+  const int64_t outputs = s.groups * s.out, workers = threads();
+  int64_t parts = chunks_of(outputs, kTaskRows);
+  while (parts * columns.parts() % workers != 0) ++parts;
+  const Split rows(outputs, parts, kRows);
+  parallel_for(rows.parts() * columns.parts(), [&](int64_t i) {
+    const int64_t r = i / columns.parts(), c = i % columns.parts();
+    const WeightTask task = {rows.begin(r), rows.size(r), columns.begin(c), columns.size(c)};
+    accumulate_weight_task<P>(s, task, x, dy, dw, c == 0 ? db : nullptr);
+  });
+}
+
+}  // namespace ENTANGLE_ISA
+}  // namespace cpu
+}  // namespace entangle
