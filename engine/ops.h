@@ -69,17 +69,17 @@ KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bo
 // ------------------------------------------------------------------------------------------------------------- mlp ---
 // y = gelu(x w1^T + b1) w2^T + b2: linear, gelu and linear in one, which keep the hidden activations in the cache.
 // x [..., I]; w1 [F, I], b1 [F], w2 [O, F], b2 [O] as in linear; y [..., O]. Of the hidden layer only h = x w1^T + b1,
-// [R, F], is kept for the backward pass. With a = gelu(h):
+// [R, F], is kept for the backward pass, or with `recompute` nothing. With a = gelu(h):
 //   dh = (dy w2) gelu'(h),   dx = dh w1,   dw2 = dy^T a,   dw1 = dh^T x,   db2 and db1 the column sums of dy and dh
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
-           Precision precision = Precision::fp32);
+           Precision precision = Precision::fp32, bool recompute = false);
 
 KERNEL(mlp_forward, (const LinearShape& first, const LinearShape& second, const float* x, const float* w1,
                      const float* b1, const float* w2, const float* b2, float* h, float* y));  // h null: not kept
-// h is overwritten with dh; a [R, F] is room for gelu(h); dx may be null.
-KERNEL(mlp_backward,
-       (const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* w2, float* h,
-        float* a, const float* dy, float* dx, bool add, float* dw1, float* db1, float* dw2, float* db2));
+// h is overwritten with dh; `recompute` fills it first. a [R, F] is room for gelu(h); dx may be null.
+KERNEL(mlp_backward, (const LinearShape& first, const LinearShape& second, bool recompute, const float* x,
+                      const float* w1, const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx,
+                      bool add, float* dw1, float* db1, float* dw2, float* db2));
 
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.

@@ -152,7 +152,7 @@ class Supernet::Pass {
   Tensor run(const Tensor& images) {
     const SupernetConfig& c = config_;
     Tensor x =
-        linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_), options_.precision);
+        linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_), config_.precision);
     x = tokens(x, vector(net_.class_token_, e_), c.absolute_position ? columns(net_.position_, e_) : Tensor());
     x = scaled_dropout(x);
     // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
@@ -168,7 +168,7 @@ class Supernet::Pass {
                                    block(i + 1).attention_norm_b, drop_path(2 * i + 2));
     }
     x = c.global_pool ? pool(stream.norm, 1, c.tokens() - 1) : pool(stream.norm, 0, 1);
-    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), options_.precision);
+    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), config_.precision);
   }
 
  private:
@@ -196,18 +196,20 @@ class Supernet::Pass {
     s.key = dropout_key();
     AttentionTables tables;
     if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
-    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), options_.precision);
+    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
     return unscaled_dropout(
-        linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_), options_.precision));
+        linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_), config_.precision));
   }
 
   Tensor mlp_branch(const Tensor& x, const Block& b, int64_t i) {
     const int64_t hidden = hidden_width(e_, arch_.mlp_ratio[static_cast<size_t>(i)]);
     const Tensor w1 = block_of(b.fc1_w, hidden, e_), b1 = vector(b.fc1_b, hidden);
     const Tensor w2 = block_of(b.fc2_w, e_, hidden), b2 = vector(b.fc2_b, e_);
-    if (!options_.training || config_.dropout <= 0) return mlp(x, w1, b1, w2, b2, options_.precision);
-    const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, options_.precision)));
-    return scaled_dropout(linear(h, w2, b2, options_.precision));
+    if (!options_.training || config_.dropout <= 0) {
+      return mlp(x, w1, b1, w2, b2, config_.precision, config_.recompute);
+    }
+    const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, config_.precision)));
+    return scaled_dropout(linear(h, w2, b2, config_.precision));
   }
 
   Tensor norm(const Tensor& x, int w, int b) { return layer_norm(x, vector(w, e_), vector(b, e_), kLayerNormEps); }

@@ -29,6 +29,8 @@ struct SupernetConfig {
   QkvBias qkv_bias = QkvBias::aligned;
   double init_std = 0.02;  // truncated normal of weights, tables, class token and positions. 0: width-scaled instead
   double drop_path = 0, dropout = 0, attention_dropout = 0;
+  Precision precision = Precision::fp32;  // of the operands of linear layers
+  bool recompute = false;  // compute attention's p and the MLP's hidden layer again in the backward pass: less memory
 
   int64_t side() const { return image_size / patch_size; }
   int64_t tokens() const { return side() * side() + 1; }
@@ -45,9 +47,8 @@ struct ForwardOptions {
   bool training = false;  // whether dropout and drop-path act
   uint64_t seed = 0;      // with `step`, the key of dropout and drop-path
   uint64_t step = 0;
-  int64_t first_sample = 0;               // index of images[0] within the global batch: drop-path is keyed by it
-  Precision precision = Precision::fp32;  // of the linear layers' operands
-  std::vector<Tensor>* views = nullptr;   // when not null, receives every view of a parameter that the pass used
+  int64_t first_sample = 0;              // index of images[0] within the global batch: drop-path is keyed by it
+  std::vector<Tensor>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
 };
 
 class Supernet {

@@ -136,7 +136,7 @@ struct MlpRow {
   const char* name;
   int64_t rows, in, hidden, out;
   Shape parent1, parent2;
-  bool dx = true;
+  bool dx = true, recompute = false;
 };
 
 Case mlp_case(const MlpRow& row, Precision precision) {
@@ -151,7 +151,7 @@ Case mlp_case(const MlpRow& row, Precision precision) {
   return {describe(row.name, {row.rows, row.in, row.hidden, row.out}) + (precision == Precision::bf16 ? ", bf16" : ""),
           inputs,
           {row.rows, row.out},
-          [precision](const std::vector<Tensor>& t) { return mlp(t[0], t[1], t[2], t[3], t[4], precision); },
+          [=](const std::vector<Tensor>& t) { return mlp(t[0], t[1], t[2], t[3], t[4], precision, row.recompute); },
           [=](const auto& in) { return reference::mlp(first, second, in); },
           [=](const auto& in, const auto& dy) { return reference::mlp_backward(first, second, in, dy); },
           3};  // as for gelu
@@ -163,6 +163,7 @@ std::vector<Case> mlp_cases() {
                          {"x without gradient", 9, 6, 13, 4, {}, {}, false},
                          {"sliced", 50, 21, 75, 24, {96, 40}, {40, 96}},
                          {"beyond one block", 131, 33, 130, 17, {}, {}},
+                         {"computed again", 60, 21, 75, 24, {96, 40}, {40, 96}, true, true},
                          {"wide", 5, 7, 2100, 3, {}, {}}};
   std::vector<Case> cases;
   for (const MlpRow& row : rows) {

@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
                                            {"space", space},
                                            {"arch", arch},
                                            {"rpe", config.model.relative_position ? "factorised" : "none"},
-                                           {"amp", false},
+                                           {"amp", config.model.precision == Precision::bf16},
                                            {"compile", false},
                                            {"forward_only", forward_only},
                                            {"batch", batch},

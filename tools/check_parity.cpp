@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> folders;
   program.app().add_option("DIR", folders, "golden folders")->required();
   return program.run(argc, argv, [&] {
+    CHECK(program.settings().empty(), "the comparison is in fp32; leave --precision away");
     int failed = 0;
     for (const std::string& folder : folders) failed += print_report(folder, entangle::check_parity(folder));
     CHECK(failed == 0, failed, failed == 1 ? " comparison is" : " comparisons are", " beyond tolerance");

@@ -40,16 +40,20 @@ static void forward(const LinearShape& first, const LinearShape& second, const f
 
 // h becomes its gradient, a what GELU made of it.
 template <class P>
-static void backward_rows(const LinearShape& first, const LinearShape& second, const float* w1, const float* w2,
-                          float* h, float* a, const float* dy, float* dx, bool add) {
+static void backward_rows(const LinearShape& first, const LinearShape& second, bool recompute, const float* x,
+                          const float* w1, const float* b1, const float* w2, float* h, float* a, const float* dy,
+                          float* dx, bool add) {
   const int64_t hidden = first.out, block = block_rows(hidden);
-  const size_t bytes = PackedWeight<P>::bytes(second.out, hidden);
-  char* memory = static_cast<char*>(scratch(Scratch::packed, bytes + PackedWeight<P>::bytes(hidden, first.in)));
+  const size_t outer = PackedWeight<P>::bytes(second.out, hidden), inner = PackedWeight<P>::bytes(hidden, first.in);
+  char* memory = static_cast<char*>(
+      scratch(Scratch::packed, outer + inner + (recompute ? PackedWeight<P>::bytes(first.in, hidden) : 0)));
   const PackedWeight<P> two = pack_backward<P>(second, w2, memory);
-  const PackedWeight<P> one = pack_backward<P>(first, w1, memory + bytes);
+  const PackedWeight<P> one = pack_backward<P>(first, w1, memory + outer);
+  const PackedWeight<P> again = recompute ? pack_forward<P>(first, w1, b1, memory + outer + inner) : one;
   parallel_for(chunks_of(first.rows, block), [&](int64_t chunk) {
     const int64_t row = chunk * block, rows = min_of(block, first.rows - row);
     float *gradient = block_scratch(block, hidden), *in_out = h + row * hidden, *activations = a + row * hidden;
+    if (recompute) multiply_block(rows, x + row * first.in, again, in_out, false);
     multiply_block(rows, dy + row * second.out, two, gradient, false);
     for_vectors(rows * hidden, [&](int64_t i, int64_t n) {
       const vec in = load_some(in_out + i, n);
@@ -62,10 +66,10 @@ static void backward_rows(const LinearShape& first, const LinearShape& second, c
 }
 
 template <class P>
-static void backward(const LinearShape& first, const LinearShape& second, const float* x, const float* w1,
-                     const float* w2, float* h, float* a, const float* dy, float* dx, bool add, float* dw1, float* db1,
-                     float* dw2, float* db2) {
-  backward_rows<P>(first, second, w1, w2, h, a, dy, dx, add);
+static void backward(const LinearShape& first, const LinearShape& second, bool recompute, const float* x,
+                     const float* w1, const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx,
+                     bool add, float* dw1, float* db1, float* dw2, float* db2) {
+  backward_rows<P>(first, second, recompute, x, w1, b1, w2, h, a, dy, dx, add);
   accumulate_weight_gradient<P>(second, a, dy, dw2, db2);
   accumulate_weight_gradient<P>(first, x, h, dw1, db1);
 }
@@ -76,11 +80,12 @@ void mlp_forward(const LinearShape& first, const LinearShape& second, const floa
   (bf16 ? forward<Bf16> : forward<Fp32>)(first, second, x, w1, b1, w2, b2, h, y);
 }
 
-void mlp_backward(const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* w2,
-                  float* h, float* a, const float* dy, float* dx, bool add, float* dw1, float* db1, float* dw2,
-                  float* db2) {
+void mlp_backward(const LinearShape& first, const LinearShape& second, bool recompute, const float* x, const float* w1,
+                  const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx, bool add,
+                  float* dw1, float* db1, float* dw2, float* db2) {
   const bool bf16 = first.precision == Precision::bf16;
-  (bf16 ? backward<Bf16> : backward<Fp32>)(first, second, x, w1, w2, h, a, dy, dx, add, dw1, db1, dw2, db2);
+  (bf16 ? backward<Bf16> : backward<Fp32>)(first, second, recompute, x, w1, b1, w2, h, a, dy, dx, add, dw1, db1, dw2,
+                                           db2);
 }
 
 }  // namespace ENTANGLE_ISA

@@ -63,10 +63,19 @@ void read(const Binding& binding, const YAML::Node& node, std::string& out) {
   out = node.Scalar();
 }
 
-void read(const Binding& binding, const YAML::Node& node, QkvBias& out) {
+// One of two words: whether it is the second.
+bool read_word(const Binding& binding, const YAML::Node& node, const std::string& first, const std::string& second) {
   const std::string text = node.IsScalar() ? node.Scalar() : "";
-  if (text != "aligned" && text != "contiguous") wrong_type(binding, "aligned or contiguous", node);
-  out = text == "aligned" ? QkvBias::aligned : QkvBias::contiguous;
+  if (text != first && text != second) wrong_type(binding, (first + " or " + second).c_str(), node);
+  return text == second;
+}
+
+void read(const Binding& binding, const YAML::Node& node, QkvBias& out) {
+  out = read_word(binding, node, "aligned", "contiguous") ? QkvBias::contiguous : QkvBias::aligned;
+}
+
+void read(const Binding& binding, const YAML::Node& node, Precision& out) {
+  out = read_word(binding, node, "fp32", "bf16") ? Precision::bf16 : Precision::fp32;
 }
 
 template <class T>
@@ -92,6 +101,7 @@ std::string write(const std::string& value) {
   }
 }
 std::string write(const QkvBias& value) { return value == QkvBias::aligned ? "aligned" : "contiguous"; }
+std::string write(const Precision& value) { return value == Precision::fp32 ? "fp32" : "bf16"; }
 template <class T>
 std::string write(const std::vector<T>& values) {
   std::string text = "[";

@@ -21,8 +21,8 @@ struct Range64 {
 };
 
 struct Binding {
-  using Variable = std::variant<int*, int64_t*, uint64_t*, double*, bool*, std::string*, QkvBias*, std::vector<int>*,
-                                std::vector<double>*>;
+  using Variable = std::variant<int*, int64_t*, uint64_t*, double*, bool*, std::string*, QkvBias*, Precision*,
+                                std::vector<int>*, std::vector<double>*>;
 
   const char* section;
   const char* key;

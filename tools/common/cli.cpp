@@ -94,7 +94,8 @@ Program::Program(const std::string& summary, const std::string& examples) : app_
   app_.add_option("--device", device_, "cpu, cuda or cuda:N")->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
   app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(whole_number())->type_name("N");
-  app_.add_option("--precision", precision_, "fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}));
+  setting("--precision", "MODEL.precision", "of the operands of linear layers: fp32 or bf16");
+  app_.get_option("--precision")->check(CLI::IsMember({"fp32", "bf16"}));
 }
 
 CLI::Option* Program::number(const std::string& flag, int64_t& value, const std::string& help) {
@@ -127,7 +128,6 @@ void Program::settings_option() {
 
 void Program::apply_common() const {
   CHECK(device_ == "cpu", "--device ", device_, ": this build has no CUDA; use --device cpu");
-  CHECK(precision_ == "fp32", "--precision ", precision_, " is not in this build; use --precision fp32");
   set_threads(threads_);
 }
 

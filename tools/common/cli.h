@@ -52,7 +52,7 @@ class Program {
   void apply_common() const;
 
   CLI::App app_;
-  std::string device_ = "cpu", precision_ = "fp32";
+  std::string device_ = "cpu";
   int threads_ = 0;
   std::optional<uint64_t> seed_;
   std::vector<std::string> settings_;

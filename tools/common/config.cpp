@@ -55,6 +55,7 @@ Bindings model_bindings(Config& c) {
       {"MODEL", "global_pool", &c.model.global_pool},
       {"MODEL", "qkv_bias", &c.model.qkv_bias},
       {"MODEL", "init_std", &c.model.init_std, {0, 1}},
+      {"MODEL", "precision", &c.model.precision},
   };
 }
 
@@ -76,6 +77,7 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "drop_path", &c.model.drop_path, kPart},
       {"TRAIN", "dropout", &c.model.dropout, kPart},
       {"TRAIN", "attention_dropout", &c.model.attention_dropout, kPart},
+      {"TRAIN", "recompute", &c.model.recompute},
       {"TRAIN", "seed", &c.train.seed, kSeed},
       {"TRAIN", "health_images", &c.train.health_images, kCount},
   };
