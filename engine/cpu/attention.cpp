@@ -19,7 +19,11 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-enum { kMostChunks = 64, kBlock = 12 };  // kBlock: a multiple of most tiles' rows
+enum {
+  kMostChunks = 64,
+  kBlock = 12,
+  kGroup = 2
+};  // kBlock: a multiple of most tiles' rows; kGroup: vectors per exponential
 
 // Sizes of one (image, head). Rows of keys lie `row` apart in P and G, `line` apart in a block; rows of places `terms`.
 struct Plan {
@@ -34,7 +38,7 @@ struct Plan {
         d(shape.head_dim),
         places(grid.places()),
         row(attention_row(shape.tokens)),
-        line(row + kLanes),
+        line(row + kGroup * kLanes),
         terms(chunks_of(places, kLanes) * kLanes),
         qkv_row(3 * shape.heads * shape.head_dim),
         y_row(shape.heads * shape.head_dim),
@@ -105,25 +109,51 @@ static inline void pad_row(const Plan& plan, float* to) {
   for (int64_t j = plan.n; j < plan.row; ++j) to[j] = 0;
 }
 
-// p = softmax(scale * line); the line is overwritten.
-static inline void softmax_row(const Plan& plan, float* line, float* p) {
-  const int64_t whole = plan.n / kLanes * kLanes, tail = plan.n - whole;
-  const vec scale = splat(plan.s.scale);
-  vec most = first_of(load(line + whole), tail, splat(-3.0e38f));
-  for (int64_t j = 0; j < whole; j += kLanes) most = larger(most, load(line + j));
-  const vec shift = splat(largest_of(most)) * scale;
+// The largest of the N scores of a line. Those beyond them, up to a group of vectors, are set to the lowest number.
+static inline float largest_score(const Plan& plan, float* line) {
+  const int64_t n = plan.n, whole = n / kLanes * kLanes;
+  const vec lowest = splat(-3.0e38f);
+  store(line + whole, first_of(load(line + whole), n - whole, lowest));
+  for (int64_t j = whole + kLanes; j < chunks_of(n, kGroup * kLanes) * kGroup * kLanes; j += kLanes)
+    store(line + j, lowest);
+  vec most = lowest;
+  for (int64_t j = 0; j < n; j += kLanes) most = larger(most, load(line + j));
+  return largest_of(most);
+}
+
+// line = exp(scale * (line - most)), as powers of two, zeros beyond its N scores; returns the sum. Differences of more
+// than 120 powers are taken for 120: what lies beyond N adds 2^-120 to a sum of at least 1, which changes no bit.
+static inline float exponentials(const Plan& plan, float most, float* line) {
+  const float powers = plan.s.scale * 1.44269504f;
+  const vec scale = splat(powers), shift = splat(most * powers), lowest = splat(most - 120.0f / powers);
   vec sum = {};
-  for (int64_t j = 0; j < whole; j += kLanes) {
-    const vec e = exponential(load(line + j) * scale - shift);
-    sum += e;
-    store(line + j, e);
+  for (int64_t j = 0; j < plan.n; j += kGroup * kLanes) {
+    vec e[kGroup];
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroup; ++i) e[i] = larger(load(line + j + i * kLanes), lowest) * scale - shift;
+    power_of_two(e);
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroup; ++i) {
+      store(line + j + i * kLanes, e[i]);
+      sum += e[i];
+    }
   }
-  const vec e = keep_first(exponential(load(line + whole) * scale - shift), tail);
-  store(line + whole, e);
-  const vec inverse = splat(1.0f / sum_of(sum + e));
-  for (int64_t j = 0; j < whole; j += kLanes) store(p + j, load(line + j) * inverse);
-  if (tail > 0) store_first(p + whole, load(line + whole) * inverse, tail);
-  pad_row(plan, p);
+  const int64_t whole = plan.n / kLanes * kLanes;
+  store(line + whole, keep_first(load(line + whole), plan.n - whole));
+  for (int64_t j = whole + kLanes; j < plan.row; j += kLanes) store(line + j, vec{});
+  return sum_of(sum);
+}
+
+// p = softmax(scale * block), row by row; the block is overwritten. One step for all rows and then the next: what a row
+// waits for at the end of a step the others fill.
+static inline void softmax_block(const Plan& plan, int64_t count, float* block, float* p) {
+  float most[kBlock], sum[kBlock];
+  for (int64_t i = 0; i < count; ++i) most[i] = largest_score(plan, block + i * plan.line);
+  for (int64_t i = 0; i < count; ++i) sum[i] = exponentials(plan, most[i], block + i * plan.line);
+  for (int64_t i = 0; i < count; ++i) {
+    const float *e = block + i * plan.line, inverse = 1.0f / sum[i];
+    for (int64_t j = 0; j < plan.row; j += kLanes) store(p + i * plan.row + j, load(e + j) * inverse);
+  }
 }
 
 // Multiplies row i of a matrix by the dropout mask, kept entries by 1 / (1 - rate).
@@ -170,11 +200,8 @@ static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, con
   for (int64_t first = 0; first < plan.n; first += kBlock) {
     const int64_t count = min_of(kBlock, plan.n - first);
     score_block(plan, w, first, count, q, plan.qkv_row);
-    for (int64_t i = 0; i < count; ++i) {
-      float* to = p + (first + i) * plan.row;
-      softmax_row(plan, w.block + i * plan.line, to);
-      keep_row(plan, w, pair, first + i, to);
-    }
+    softmax_block(plan, count, w.block, p + first * plan.row);
+    for (int64_t i = first; i < first + count; ++i) keep_row(plan, w, pair, i, p + i * plan.row);
   }
   multiply_with_table(plan, w, plan.s.dropout > 0 ? w.kept : p, w.first, value.rows, y + plan.y_offset(pair),
                       plan.y_row, false);

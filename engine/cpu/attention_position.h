@@ -88,20 +88,25 @@ static inline void sum_places(const Grid& grid, int64_t i, const float* values, 
     return;
   }
   float *vertical = sums + grid.vertical(i), *horizontal = sums + grid.horizontal(i);
+  const int64_t last = (side - 1) / kLanes * kLanes;  // where the last vector of a grid row begins
+  const float* keys = values + 1;
   for (int64_t k = 0; k < side; k += kLanes) {
     vec rows[kLanes];
-    for (int64_t row = 0; row < kLanes; ++row) {
-      vec sum = {};
-      const float* keys = values + 1 + (k + row) * side;
-      for (int64_t l = 0; k + row < side && l < side; l += kLanes) sum += keep_first(load(keys + l), side - l);
-      rows[row] = sum;
+#pragma GCC unroll 16
+    for (int row = 0; row < kLanes; ++row) {
+      rows[row] = vec{};
+      if (k + row < side) {
+        rows[row] = keep_first(load(keys + last), side - last);
+        for (int64_t l = 0; l < last; l += kLanes) rows[row] += load(keys + l);
+        keys += side;
+      }
     }
     store(vertical + k, sums_of(rows));  // zeros beyond the last grid row
   }
-  for (int64_t l = 0; l < side; l += kLanes) {
+  for (int64_t l = 0; l <= last; l += kLanes) {
     vec sum = {};
     for (int64_t k = 0; k < side; ++k) sum += load(values + 1 + k * side + l);
-    store(horizontal + l, keep_first(sum, side - l));
+    store(horizontal + l, l == last ? keep_first(sum, side - last) : sum);
   }
   sums[grid.class_place()] = values[0];
 }
