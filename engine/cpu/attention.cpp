@@ -38,7 +38,7 @@ struct Plan {
         d(shape.head_dim),
         places(grid.places()),
         row(attention_row(shape.tokens)),
-        line(row + kGroup * kLanes),
+        line(row + kLanes),
         terms(chunks_of(places, kLanes) * kLanes),
         qkv_row(3 * shape.heads * shape.head_dim),
         y_row(shape.heads * shape.head_dim),
@@ -81,24 +81,38 @@ struct Workspace {
   explicit Workspace(const Plan& plan) {
     keys = {nullptr, plan.d, plan.n};
     first = second = third = {nullptr, plan.n, plan.d};
-    const int64_t sizes[] = {keys.floats(),      first.floats(),    first.floats(),      first.floats(),
-                             plan.n * plan.row,  plan.n * plan.row, plan.n * plan.terms, plan.n * plan.terms,
-                             kBlock * plan.line, plan.line};
-    float** parts[] = {&keys.data, &first.data, &second.data, &third.data, &scores,
-                       &kept,      &terms,      &sums,        &block,      &last};
-    enum { count = sizeof(sizes) / sizeof(sizes[0]), spill = 32 };  // what vectors may reach beyond a matrix
+    const int64_t square = plan.n * plan.row;
+    const struct {
+      float** at;
+      int64_t floats;
+    } parts[] = {{&keys.data, keys.floats()},
+                 {&first.data, first.floats()},
+                 {&second.data, second.floats()},
+                 {&third.data, third.floats()},
+                 {&scores, square},
+                 {&kept, plan.s.dropout > 0 ? square : 0},
+                 {&sums, plan.n * plan.terms},
+                 {&terms, plan.n * plan.terms},
+
+                 {&block, kBlock * plan.line},
+                 {&last, plan.line}};
+    // Parts begin at a cache line, and vectors may reach beyond the last row of one.
+    const auto room = [](int64_t floats) { return (floats + kLanes + 15) / 16 * 16; };
     int64_t total = 0;
-    for (int i = 0; i < count; ++i) total += sizes[i] + spill;
+    for (const auto& part : parts) total += room(part.floats);
     float* memory = static_cast<float*>(scratch(Scratch::attention, static_cast<size_t>(total) * sizeof(float)));
-    for (int i = 0; i < count; memory += sizes[i] + spill, ++i) *parts[i] = memory;
+    for (const auto& part : parts) {
+      *part.at = memory;
+      memory += room(part.floats);
+    }
   }
 };
 
-// block = lookups of the terms + rows . columns for queries [first, first + count), rows at their stride.
+// block = lookups of the terms + rows . keys for queries [first, first + count), rows at their stride.
 static inline void score_block(const Plan& plan, const Workspace& w, int64_t first, int64_t count, const float* rows,
                                int64_t stride) {
-  for (int64_t i = 0; plan.relative() && i < count; ++i) {
-    look_up(plan.grid, first + i, w.terms + (first + i) * plan.terms, w.block + i * plan.line);
+  for (int64_t i = first; plan.relative() && i < first + count; ++i) {
+    look_up(plan.grid, i, w.terms + i * plan.terms, w.block + (i - first) * plan.line);
   }
   multiply(count, {rows + first * stride, stride, 1}, w.keys, plan.relative() ? w.block : nullptr, plan.line, w.block,
            plan.line, plan.whole_n());
@@ -109,38 +123,29 @@ static inline void pad_row(const Plan& plan, float* to) {
   for (int64_t j = plan.n; j < plan.row; ++j) to[j] = 0;
 }
 
-// The largest of the N scores of a line. Those beyond them, up to a group of vectors, are set to the lowest number.
+// The largest of the N scores of a line; the last vector's lanes beyond them are set to the lowest number.
 static inline float largest_score(const Plan& plan, float* line) {
-  const int64_t n = plan.n, whole = n / kLanes * kLanes;
-  const vec lowest = splat(-3.0e38f);
-  store(line + whole, first_of(load(line + whole), n - whole, lowest));
-  for (int64_t j = whole + kLanes; j < chunks_of(n, kGroup * kLanes) * kGroup * kLanes; j += kLanes)
-    store(line + j, lowest);
-  vec most = lowest;
-  for (int64_t j = 0; j < n; j += kLanes) most = larger(most, load(line + j));
+  const int64_t last = (plan.n - 1) / kLanes * kLanes;
+  vec most = first_of(load(line + last), plan.n - last, splat(-3.0e38f));
+  store(line + last, most);
+  for (int64_t j = 0; j < last; j += kLanes) most = larger(most, load(line + j));
   return largest_of(most);
 }
 
 // line = exp(scale * (line - most)), as powers of two, zeros beyond its N scores; returns the sum. Differences of more
-// than 120 powers are taken for 120: what lies beyond N adds 2^-120 to a sum of at least 1, which changes no bit.
+// than 120 powers are taken for 120, so the lanes beyond N add 2^-120 to a sum of at least 1, which changes no bit.
 static inline float exponentials(const Plan& plan, float most, float* line) {
   const float powers = plan.s.scale * 1.44269504f;
   const vec scale = splat(powers), shift = splat(most * powers), lowest = splat(most - 120.0f / powers);
   vec sum = {};
-  for (int64_t j = 0; j < plan.n; j += kGroup * kLanes) {
-    vec e[kGroup];
-#pragma GCC unroll 4
-    for (int i = 0; i < kGroup; ++i) e[i] = larger(load(line + j + i * kLanes), lowest) * scale - shift;
-    power_of_two(e);
-#pragma GCC unroll 4
-    for (int i = 0; i < kGroup; ++i) {
-      store(line + j + i * kLanes, e[i]);
-      sum += e[i];
-    }
+  for (int64_t j = 0; j < plan.n; j += kLanes) {
+    const vec e = power_of_two(larger(load(line + j), lowest) * scale - shift);
+    store(line + j, e);
+    sum += e;
   }
-  const int64_t whole = plan.n / kLanes * kLanes;
-  store(line + whole, keep_first(load(line + whole), plan.n - whole));
-  for (int64_t j = whole + kLanes; j < plan.row; j += kLanes) store(line + j, vec{});
+  const int64_t last = (plan.n - 1) / kLanes * kLanes;
+  store(line + last, keep_first(load(line + last), plan.n - last));
+  for (int64_t j = last + kLanes; j < plan.row; j += kLanes) store(line + j, vec{});
   return sum_of(sum);
 }
 

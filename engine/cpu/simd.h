@@ -137,28 +137,20 @@ static inline vec exponential(vec x) {
   return p * reinterpret_cast<vec>(exponent);
 }
 
-// x = 2^x for x in [-126, 127]: 2^n 2^r, n = round(x), |r| <= 1/2; 2^r by a minimax polynomial of degree 6 (2e-9).
-// Relative error < 1e-7. Several vectors go through it together, step by step: one alone is a chain of dependent
-// operations that keeps the multipliers waiting.
-template <int count>
-static inline void power_of_two(vec (&x)[count]) {
+// 2^x = 2^n 2^r for x in [-126, 127], n = round(x), |r| <= 1/2; 2^r by a minimax polynomial of degree 6 (2e-9).
+// Relative error < 1e-7.
+static inline vec power_of_two(vec x) {
   const vec magic = splat(12583039.0f);  // 1.5 * 2^23 + 127: adding it leaves the exponent of 2^n in the low bits
-  const float coefficients[] = {0.0013398875f, 0.00961843692f, 0.0555033237f, 0.240226477f, 0.693147182f, 1.0f};
-  vec p[count], shifted[count];
-#pragma GCC unroll 4
-  for (int i = 0; i < count; ++i) shifted[i] = x[i] + magic;
-#pragma GCC unroll 4
-  for (int i = 0; i < count; ++i) {
-    x[i] -= shifted[i] - magic;
-    p[i] = splat(0.00015353362f);
-  }
-#pragma GCC unroll 6
-  for (int c = 0; c < 6; ++c) {
-#pragma GCC unroll 4
-    for (int i = 0; i < count; ++i) p[i] = p[i] * x[i] + coefficients[c];
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < count; ++i) x[i] = p[i] * reinterpret_cast<vec>(reinterpret_cast<ivec>(shifted[i]) << 23);
+  const vec shifted = x + magic;
+  const vec r = x - (shifted - magic);
+  vec p = splat(0.00015353362f);
+  p = p * r + 0.0013398875f;
+  p = p * r + 0.00961843692f;
+  p = p * r + 0.0555033237f;
+  p = p * r + 0.240226477f;
+  p = p * r + 0.693147182f;
+  p = p * r + 1.0f;
+  return p * reinterpret_cast<vec>(reinterpret_cast<ivec>(shifted) << 23);
 }
 
 // Applies f(first, count) to [0, n) in vectors: count is kLanes, and smaller once at the end.
