@@ -1,4 +1,5 @@
-// Attention with factorised two-dimensional relative position, one (image, head) at a time, its matrices in the L2 cache.
+// Attention with factorised two-dimensional relative position, one (image, head) at a time, its matrices in the L2
+// cache.
 // T: the joined table of engine/cpu/attention_position.h, a row for each of 4 side - 1 places.
 //
 //   forward    A = Q Tk^T,  S = lookups of A + Q K^T,  P = softmax(scale S),  W = sums of P by place
@@ -6,8 +7,8 @@
 //   backward   B = dY Tv^T,  dP = lookups of B + dY V^T,  G = scale P (dP - D),  C = sums of G by place
 //              dQ = G K + C Tk,  dK = G^T Q,  dV = P^T dY,  dTk = C^T Q,  dTv = W^T dY
 //
-// S and dP are formed kBlock queries at a time in a buffer inside the L1 cache: the lookups are written there first, the
-// product begins with them, and the row operations read the result at once.
+// S and dP are formed kBlock queries at a time in a buffer inside the L1 cache: the lookups are written there first,
+// the product is added to them, and the row operations read the result at once.
 //
 // Table gradients are summed per fixed chunk of (image, head) pairs, then over chunks in order.
 #include "engine/cpu/attention_position.h"
@@ -19,11 +20,7 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-enum {
-  kMostChunks = 64,
-  kBlock = 12,
-  kGroup = 2
-};  // kBlock: a multiple of most tiles' rows; kGroup: vectors per exponential
+enum { kMostChunks = 64, kBlock = 12 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
 
 // Sizes of one (image, head). Rows of keys lie `row` apart in P and G, `line` apart in a block; rows of places `terms`.
 struct Plan {
@@ -91,9 +88,8 @@ struct Workspace {
                  {&third.data, third.floats()},
                  {&scores, square},
                  {&kept, plan.s.dropout > 0 ? square : 0},
-                 {&sums, plan.n * plan.terms},
                  {&terms, plan.n * plan.terms},
-
+                 {&sums, plan.n * plan.terms},
                  {&block, kBlock * plan.line},
                  {&last, plan.line}};
     // Parts begin at a cache line, and vectors may reach beyond the last row of one.

@@ -9,12 +9,13 @@
 // q_i . table is a row of `places` terms. For query i at (row r, column c) the terms that its keys need are contiguous:
 // those of the key rows begin at vertical distance -r, those of the key columns at horizontal distance -c.
 //
-//   keys:   | class | grid row 0: side keys | grid row 1 | ...      term of key (k, l) = vertical[k - r] + horizontal[l - c]
-//                   [ vector ][ vector ]    [ vector ][ vector ]
+//   keys:   | class | grid row 0: side keys | grid row 1 | ...
+//                   [ vector ][ vector ]    [ vector ][ vector ]        term of key (k, l):
+//                                                                       vertical[k - r] + horizontal[l - c]
 //
-// The keys stay dense, whatever the side: the vectors of a grid row begin at its first key and the last one reaches into
-// the next grid row. Its foreign lanes are overwritten (lookups: columns in descending, grid rows in ascending order)
-// or ignored (sums). Lines of keys and of terms therefore have room for a further vector behind them.
+// The keys stay dense, whatever the side: the vectors of a grid row begin at its first key and the last one reaches
+// into the next grid row. Its foreign lanes are overwritten (lookups: columns in descending, grid rows in ascending
+// order) or ignored (sums). Lines of keys and of terms therefore have room for a further vector behind them.
 #pragma once
 
 #include "engine/cpu/simd.h"

@@ -84,7 +84,8 @@ static void pack_transposed(const float* b, int64_t stride, const Packed& to) {
   }
 }
 
-// One tile of C, `depth` products deep, its sums beginning at `start` (null: at zero). All columns of the panel.
+// One tile of C, `depth` products deep, all columns of the panel. `start` (null: zeros) is added to the finished sums:
+// a sum that began at a large gradient would round every product to its size.
 template <int rows, int vectors>
 static inline void whole_tile(const Strided& a, const float* panel, int64_t depth, const float* start,
                               int64_t start_row, float* c, int64_t c_row) {
@@ -92,7 +93,7 @@ static inline void whole_tile(const Strided& a, const float* panel, int64_t dept
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) acc[i][v] = start != nullptr ? load(start + i * start_row + v * kLanes) : vec{};
+    for (int v = 0; v < vectors; ++v) acc[i][v] = vec{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     vec b[vectors];
@@ -108,7 +109,10 @@ static inline void whole_tile(const Strided& a, const float* panel, int64_t dept
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) store(c + i * c_row + v * kLanes, acc[i][v]);
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t j = v * kLanes;
+      store(c + i * c_row + j, start != nullptr ? load(start + i * start_row + j) + acc[i][v] : acc[i][v]);
+    }
   }
 }
 
