@@ -205,10 +205,12 @@ Case attention_case(int64_t batch, int64_t side, int64_t heads, int64_t head_dim
 }
 
 std::vector<Case> attention_cases() {
-  return {attention_case(1, 1, 1, 8, 1, 0),  attention_case(2, 2, 3, 8, 1, 0),     attention_case(3, 2, 1, 5, 3, 0),
-          attention_case(1, 4, 2, 20, 2, 0), attention_case(2, 4, 3, 32, 3, 0),    attention_case(1, 4, 1, 64, 14, 0),
-          attention_case(2, 5, 2, 20, 2, 0), attention_case(1, 5, 2, 32, 0, 0),    attention_case(2, 2, 2, 64, 0, 0),
-          attention_case(1, 7, 1, 32, 4, 0), attention_case(2, 4, 2, 20, 2, 0.3f), attention_case(1, 5, 3, 8, 0, 0.1f)};
+  return {
+      attention_case(1, 1, 1, 8, 1, 0),    attention_case(2, 2, 3, 8, 1, 0),     attention_case(3, 2, 1, 5, 3, 0),
+      attention_case(1, 4, 2, 20, 2, 0),   attention_case(2, 4, 3, 32, 3, 0),    attention_case(1, 4, 1, 64, 14, 0),
+      attention_case(2, 5, 2, 20, 2, 0),   attention_case(1, 5, 2, 32, 0, 0),    attention_case(2, 2, 2, 64, 0, 0),
+      attention_case(1, 7, 1, 32, 4, 0),   attention_case(2, 4, 2, 20, 2, 0.3f), attention_case(1, 5, 3, 8, 0, 0.1f),
+      attention_case(1, 14, 1, 16, 14, 0), attention_case(1, 17, 1, 5, 14, 0)};
 }
 
 const Row attention_row("attention", {"attention_forward", "attention_backward"}, attention_cases);

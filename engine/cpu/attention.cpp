@@ -1,156 +1,160 @@
-// Attention with factorised two-dimensional relative position, one (image, head) at a time so that its scores stay in
-// the cache. Both tables of a kind are stacked: rows [0, R) vertical, [R, 2R) horizontal, R = 2m + 2.
+// Attention with factorised two-dimensional relative position, one (image, head) at a time, its matrices in the L2
+// cache.
+// T: the joined table of engine/cpu/attention_position.h, a row for each of 4 side - 1 places.
 //
-//   forward    S = Q K^T,  L = Q Tk^T (looked up per pair),  P = softmax(scale (S + L..)),  W = bucket sums of P
+//   forward    A = Q Tk^T,  S = lookups of A + Q K^T,  P = softmax(scale S),  W = sums of P by place
 //              Y = P V + W Tv
-//   backward   dP = dY V^T + lookups of dY Tv^T,  G = scale P (dP - D),  C = bucket sums of G
+//   backward   B = dY Tv^T,  dP = lookups of B + dY V^T,  G = scale P (dP - D),  C = sums of G by place
 //              dQ = G K + C Tk,  dK = G^T Q,  dV = P^T dY,  dTk = C^T Q,  dTv = W^T dY
 //
-// A row of scores is the class token's key and then the key grid row by row. For one query the horizontal term is one
-// vector of `side` values, the same for every grid row, and the vertical term one number per grid row: so a lookup is
-// two additions per vector, and a bucket sum one addition per vector and one sum of lanes per grid row.
-//
-//   row:   | class | grid row 0: side keys | grid row 1 | ...            vectors of a grid row may reach into the next
-//                  [ vector ][ vector ]      [ vector ][ vector ]        one: rows are written in ascending order into
-//                                                                        another buffer, so the right value stays last
+// S and dP are formed kBlock queries at a time in a buffer inside the L1 cache: the lookups are written there first,
+// the product is added to them, and the row operations read the result at once.
 //
 // Table gradients are summed per fixed chunk of (image, head) pairs, then over chunks in order.
-#include "engine/cpu/gemm.h"
+#include "engine/cpu/attention_position.h"
+#include "engine/cpu/attention_product.h"
 #include "engine/ops.h"
+#include "engine/parallel.h"
 
 namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-enum { kMostChunks = 64 };
+enum { kMostChunks = 64, kBlock = 12 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
 
-// Sizes of one (image, head); `stacked` is 2R, or 0 without relative position.
+// Sizes of one (image, head). Rows of keys lie `row` apart in P and G, `line` apart in a block; rows of places `terms`.
 struct Plan {
   const AttentionShape& s;
-  int64_t n, row, d, stacked, qkv_row, y_row, pairs, per_chunk, chunks;
+  Grid grid;
+  int64_t n, d, places, row, line, terms, qkv_row, y_row, pairs, per_chunk, chunks;
 
   explicit Plan(const AttentionShape& shape)
       : s(shape),
+        grid{shape.side, shape.max_relative_position},
         n(shape.tokens),
-        row(attention_row(shape.tokens)),
         d(shape.head_dim),
-        stacked(shape.max_relative_position > 0 ? 2 * (2 * shape.max_relative_position + 2) : 0),
+        places(grid.places()),
+        row(attention_row(shape.tokens)),
+        line(row + kLanes),
+        terms(chunks_of(places, kLanes) * kLanes),
         qkv_row(3 * shape.heads * shape.head_dim),
         y_row(shape.heads * shape.head_dim),
         pairs(shape.batch * shape.heads),
         per_chunk(max_of(1, chunks_of(pairs, kMostChunks))),
         chunks(chunks_of(pairs, per_chunk)) {}
 
+  bool relative() const { return places > 0; }
+  int64_t whole_n() const { return chunks_of(n, kLanes) * kLanes; }
   int64_t qkv_offset(int64_t pair) const { return pair / s.heads * n * qkv_row + pair % s.heads * d; }
   int64_t y_offset(int64_t pair) const { return pair / s.heads * n * y_row + pair % s.heads * d; }
-  // Bucket of a distance between grid rows or columns; 0 is the class token's.
-  int64_t bucket(int64_t distance) const {
-    const int64_t m = s.max_relative_position;
-    return max_of(-m, min_of(m, distance)) + m + 1;
-  }
 };
 
-// A pair of tables, stacked and packed both ways for all (image, head) pairs of a call.
+// A pair of tables, joined and packed both ways for all (image, head) pairs of a call.
 struct Tables {
-  float *plain, *packed, *packed_transposed;
+  Packed rows, transposed;  // [places, D], [D, places]
 
   static int64_t floats(const Plan& plan) {
-    return plan.stacked * plan.d + packed_floats(plan.stacked, plan.d) + packed_floats(plan.d, plan.stacked);
+    const Packed rows = {nullptr, plan.places, plan.d}, transposed = {nullptr, plan.d, plan.places};
+    return plan.relative() ? plan.places * plan.d + rows.floats() + transposed.floats() : 0;
   }
   Tables(const Plan& plan, const float* vertical, const float* horizontal, float* memory)
-      : plain(memory),
-        packed(memory + plan.stacked * plan.d),
-        packed_transposed(packed + packed_floats(plan.stacked, plan.d)) {
-    const int64_t half = plan.stacked / 2 * plan.d;
-    if (half == 0) return;
-    memcpy(plain, vertical, static_cast<size_t>(half) * sizeof(float));
-    memcpy(plain + half, horizontal, static_cast<size_t>(half) * sizeof(float));
-    pack({plain, plan.d, 1}, plan.stacked, plan.d, packed);
-    pack({plain, 1, plan.d}, plan.d, plan.stacked, packed_transposed);
+      : rows{memory + plan.places * plan.d, plan.places, plan.d}, transposed{nullptr, plan.d, plan.places} {
+    if (!plan.relative()) return;
+    transposed.data = rows.data + rows.floats();
+    join_tables(plan.grid, plan.d, vertical, horizontal, memory);
+    pack_rows(memory, plan.d, rows);
+    pack_transposed(memory, plan.d, transposed);
   }
 };
 
-// Scratch of one thread: a packing buffer, two matrices of padded score rows, two [N, 2R] matrices, one line of each.
+// Scratch of one thread.
 struct Workspace {
-  float *packed, *first, *second, *looked_up, *buckets, *line, *columns;
+  Packed keys;                  // [D, N]: K^T or V^T
+  Packed first, second, third;  // [N, D]: V; or K, Q and dY
+  float *scores, *kept;         // [N, row]: P or G; P with dropout applied
+  float *terms, *sums;          // [N, terms]: A or B; W or C
+  float *block, *last;          // [kBlock, line]; one line
 
   explicit Workspace(const Plan& plan) {
-    const int64_t packing = max_of(packed_floats(plan.d, plan.n), packed_floats(plan.n, plan.d));
-    const int64_t square = plan.n * plan.row, table = plan.n * plan.stacked, spill = 2 * kLanes;
-    const int64_t total = packing + 2 * square + 2 * table + plan.row + plan.s.side + 3 * spill;
-    packed = static_cast<float*>(scratch(Scratch::attention, static_cast<size_t>(total) * sizeof(float)));
-    first = packed + packing;
-    second = first + square;
-    line = second + square + spill;  // reading the last score row may reach beyond it, writing a line too
-    columns = line + plan.row + spill;
-    looked_up = columns + plan.s.side + spill;
-    buckets = looked_up + table;
+    keys = {nullptr, plan.d, plan.n};
+    first = second = third = {nullptr, plan.n, plan.d};
+    const int64_t square = plan.n * plan.row;
+    const struct {
+      float** at;
+      int64_t floats;
+    } parts[] = {{&keys.data, keys.floats()},
+                 {&first.data, first.floats()},
+                 {&second.data, second.floats()},
+                 {&third.data, third.floats()},
+                 {&scores, square},
+                 {&kept, plan.s.dropout > 0 ? square : 0},
+                 {&terms, plan.n * plan.terms},
+                 {&sums, plan.n * plan.terms},
+                 {&block, kBlock * plan.line},
+                 {&last, plan.line}};
+    // Parts begin at a cache line, and vectors may reach beyond the last row of one.
+    const auto room = [](int64_t floats) { return (floats + kLanes + 15) / 16 * 16; };
+    int64_t total = 0;
+    for (const auto& part : parts) total += room(part.floats);
+    float* memory = static_cast<float*>(scratch(Scratch::attention, static_cast<size_t>(total) * sizeof(float)));
+    for (const auto& part : parts) {
+      *part.at = memory;
+      memory += room(part.floats);
+    }
   }
 };
 
-// line[j] = scores[j] + the looked-up terms of query i, for N keys; `terms` is its row of the [N, 2R] product.
-static inline void add_lookups(const Plan& plan, int64_t i, const float* scores, const float* terms, float* columns,
-                               float* line) {
-  const int64_t half = plan.stacked / 2, side = plan.s.side;
-  const float with_class = terms[0] + terms[half];
-  if (i == 0) {
-    for_vectors(plan.n, [&](int64_t j, int64_t) { store(line + j, load(scores + j) + with_class); });
-    return;
+// block = lookups of the terms + rows . keys for queries [first, first + count), rows at their stride.
+static inline void score_block(const Plan& plan, const Workspace& w, int64_t first, int64_t count, const float* rows,
+                               int64_t stride) {
+  for (int64_t i = first; plan.relative() && i < first + count; ++i) {
+    look_up(plan.grid, i, w.terms + i * plan.terms, w.block + (i - first) * plan.line);
   }
-  line[0] = scores[0] + with_class;
-  const int64_t query_row = (i - 1) / side, query_col = (i - 1) % side;
-  for (int64_t c = 0; c < side; ++c) columns[c] = terms[half + plan.bucket(c - query_col)];
-  for (int64_t r = 0; r < side; ++r) {
-    const vec vertical = splat(terms[plan.bucket(r - query_row)]);
-    const int64_t at = 1 + r * side;
-    for (int64_t c = 0; c < side; c += kLanes) {
-      store(line + at + c, load(scores + at + c) + (vertical + load(columns + c)));
-    }
-  }
+  multiply(count, {rows + first * stride, stride, 1}, w.keys, plan.relative() ? w.block : nullptr, plan.line, w.block,
+           plan.line, plan.whole_n());
 }
 
-// sums[b] = sum of values[j] over the keys j in bucket b of query i, for both directions.
-static inline void sum_buckets(const Plan& plan, int64_t i, const float* values, float* columns, float* sums) {
-  const int64_t half = plan.stacked / 2, side = plan.s.side;
-  for (int64_t b = 0; b < plan.stacked; ++b) sums[b] = 0;
-  if (i == 0) {
-    vec all = {};
-    for_vectors(plan.n, [&](int64_t j, int64_t count) { all += keep_first(load(values + j), count); });
-    sums[0] = sums[half] = sum_of(all);
-    return;
-  }
-  sums[0] = sums[half] = values[0];
-  const int64_t query_row = (i - 1) / side, query_col = (i - 1) % side;
-  for (int64_t c = 0; c < side; c += kLanes) store(columns + c, vec{});
-  for (int64_t r = 0; r < side; ++r) {
-    vec sum = {};
-    for (int64_t c = 0; c < side; c += kLanes) {
-      const int64_t at = 1 + r * side + c, within = plan.row - at;  // the last vector may leave the row
-      const vec x = keep_first(within >= kLanes ? load(values + at) : load_first(values + at, within), side - c);
-      sum += x;
-      store(columns + c, load(columns + c) + x);
-    }
-    sums[plan.bucket(r - query_row)] += sum_of(sum);
-  }
-  for (int64_t c = 0; c < side; ++c) sums[half + plan.bucket(c - query_col)] += columns[c];
+// Zeros of a row of P or G beyond its keys.
+static inline void pad_row(const Plan& plan, float* to) {
+  for (int64_t j = plan.n; j < plan.row; ++j) to[j] = 0;
 }
 
-// p = softmax(scale * line) over n values; writes whole vectors up to `row`, zeros beyond n. line and p may be the
-// same.
-static inline void softmax_row(int64_t n, int64_t row, float scale, float* line, float* p) {
-  const float lowest = -3.0e38f;
-  for (int64_t j = n; j < row; ++j) line[j] = lowest;
-  vec most = splat(lowest);
-  for (int64_t j = 0; j < row; j += kLanes) most = larger(most, load(line + j));
-  const vec shift = splat(largest_of(most) * scale);
+// The largest of the N scores of a line; the last vector's lanes beyond them are set to the lowest number.
+static inline float largest_score(const Plan& plan, float* line) {
+  const int64_t last = (plan.n - 1) / kLanes * kLanes;
+  vec most = first_of(load(line + last), plan.n - last, splat(-3.0e38f));
+  store(line + last, most);
+  for (int64_t j = 0; j < last; j += kLanes) most = larger(most, load(line + j));
+  return largest_of(most);
+}
+
+// line = exp(scale * (line - most)), as powers of two, zeros beyond its N scores; returns the sum. Differences of more
+// than 120 powers are taken for 120, so the lanes beyond N add 2^-120 to a sum of at least 1, which changes no bit.
+static inline float exponentials(const Plan& plan, float most, float* line) {
+  const float powers = plan.s.scale * 1.44269504f;
+  const vec scale = splat(powers), shift = splat(most * powers), lowest = splat(most - 120.0f / powers);
   vec sum = {};
-  for (int64_t j = 0; j < row; j += kLanes) {
-    const vec e = keep_first(exponential(load(line + j) * scale - shift), max_of(n - j, 0));
-    sum += e;
+  for (int64_t j = 0; j < plan.n; j += kLanes) {
+    const vec e = power_of_two(larger(load(line + j), lowest) * scale - shift);
     store(line + j, e);
+    sum += e;
   }
-  const vec inverse = splat(1.0f / sum_of(sum));
-  for (int64_t j = 0; j < row; j += kLanes) store(p + j, load(line + j) * inverse);
+  const int64_t last = (plan.n - 1) / kLanes * kLanes;
+  store(line + last, keep_first(load(line + last), plan.n - last));
+  for (int64_t j = last + kLanes; j < plan.row; j += kLanes) store(line + j, vec{});
+  return sum_of(sum);
+}
+
+// p = softmax(scale * block), row by row; the block is overwritten. One step for all rows and then the next: what a row
+// waits for at the end of a step the others fill.
+static inline void softmax_block(const Plan& plan, int64_t count, float* block, float* p) {
+  float most[kBlock], sum[kBlock];
+  for (int64_t i = 0; i < count; ++i) most[i] = largest_score(plan, block + i * plan.line);
+  for (int64_t i = 0; i < count; ++i) sum[i] = exponentials(plan, most[i], block + i * plan.line);
+  for (int64_t i = 0; i < count; ++i) {
+    const float *e = block + i * plan.line, inverse = 1.0f / sum[i];
+    for (int64_t j = 0; j < plan.row; j += kLanes) store(p + i * plan.row + j, load(e + j) * inverse);
+  }
 }
 
 // Multiplies row i of a matrix by the dropout mask, kept entries by 1 / (1 - rate).
@@ -162,46 +166,46 @@ static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const flo
   }
 }
 
-// out[N, columns] = rows[N, D] . packed other^T, rows at their stride.
-static inline void times_packed(const Plan& plan, const float* rows, int64_t row_stride, const float* packed,
-                                int64_t columns, float* out, int64_t out_stride) {
-  multiply_packed(plan.n, columns, plan.d, {rows, row_stride, 1}, packed, out, out_stride, nullptr, false);
+// Row i of P with dropout applied, and its sums by place. A row of P may end where memory does: the sums, whose vectors
+// reach beyond a row, read the last one from a copy.
+static inline void keep_row(const Plan& plan, const Workspace& w, int64_t pair, int64_t i, const float* p) {
+  const bool masked = plan.s.dropout > 0;
+  if (masked) mask_row(plan, pair, i, p, w.kept + i * plan.row);
+  if (!plan.relative()) return;
+  const float* kept = masked ? w.kept + i * plan.row : p;
+  if (!masked && i == plan.n - 1) {
+    memcpy(w.last, p, static_cast<size_t>(plan.row) * sizeof(float));
+    kept = w.last;
+  }
+  sum_places(plan.grid, i, kept, w.sums + i * plan.terms);
 }
-static inline void times_transposed(const Plan& plan, const Workspace& w, const float* rows, int64_t row_stride,
-                                    const float* other, int64_t other_stride, float* out) {
-  pack({other, 1, other_stride}, plan.d, plan.n, w.packed);
-  times_packed(plan, rows, row_stride, w.packed, plan.n, out, plan.row);
-}
-// out[rows, D] (+)= m . other[N, D].
-static inline void times(const Plan& plan, const Workspace& w, int64_t rows, const View& m, const float* other,
-                         int64_t other_stride, float* out, int64_t out_stride, bool add) {
-  multiply(rows, plan.d, plan.n, m, {other, other_stride, 1}, w.packed, out, out_stride, add);
-}
-// out[N, D] += buckets[N, 2R] . table.
-static inline void add_table_term(const Plan& plan, const Workspace& w, const Tables& t, float* out,
-                                  int64_t out_stride) {
-  multiply_packed(plan.n, plan.d, plan.stacked, {w.buckets, plan.stacked, 1}, t.packed, out, out_stride, nullptr, true);
+
+// out[N, D] = m . b + sums . table, the first term added to what is there when `add`.
+static inline void multiply_with_table(const Plan& plan, const Workspace& w, const float* m, const Packed& b,
+                                       const Packed& table, float* out, int64_t stride, bool add) {
+  multiply(plan.n, {m, plan.row, 1}, b, add ? out : nullptr, stride, out, stride, plan.d);
+  if (plan.relative()) {
+    multiply(plan.n, {w.sums, plan.terms, 1}, table, out, stride, out, stride, plan.d);
+  }
 }
 
 static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
                          const Tables& value, float* y, float* p) {
-  const int64_t n = plan.n, stacked = plan.stacked;
   const float* q = qkv + plan.qkv_offset(pair);
   const float *k = q + plan.y_row, *v = k + plan.y_row;
-  times_transposed(plan, w, q, plan.qkv_row, k, plan.qkv_row, w.first);
-  if (stacked > 0) times_packed(plan, q, plan.qkv_row, key.packed_transposed, stacked, w.looked_up, stacked);
-  const bool masked = plan.s.dropout > 0;
-  const float* kept = masked ? w.second : p;
-  for (int64_t i = 0; i < n; ++i) {
-    float* scores = w.first + i * plan.row;
-    if (stacked > 0) add_lookups(plan, i, scores, w.looked_up + i * stacked, w.columns, w.line);
-    softmax_row(n, plan.row, plan.s.scale, stacked > 0 ? w.line : scores, p + i * plan.row);
-    if (masked) mask_row(plan, pair, i, p + i * plan.row, w.second + i * plan.row);
-    if (stacked > 0) sum_buckets(plan, i, kept + i * plan.row, w.columns, w.buckets + i * stacked);
+  pack_transposed(k, plan.qkv_row, w.keys);
+  pack_rows(v, plan.qkv_row, w.first);
+  if (plan.relative()) {
+    multiply(plan.n, {q, plan.qkv_row, 1}, key.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   }
-  float* out = y + plan.y_offset(pair);
-  times(plan, w, n, {kept, plan.row, 1}, v, plan.qkv_row, out, plan.y_row, false);
-  if (stacked > 0) add_table_term(plan, w, value, out, plan.y_row);
+  for (int64_t first = 0; first < plan.n; first += kBlock) {
+    const int64_t count = min_of(kBlock, plan.n - first);
+    score_block(plan, w, first, count, q, plan.qkv_row);
+    softmax_block(plan, count, w.block, p + first * plan.row);
+    for (int64_t i = first; i < first + count; ++i) keep_row(plan, w, pair, i, p + i * plan.row);
+  }
+  multiply_with_table(plan, w, plan.s.dropout > 0 ? w.kept : p, w.first, value.rows, y + plan.y_offset(pair),
+                      plan.y_row, false);
 }
 
 void attention_forward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
@@ -213,69 +217,66 @@ void attention_forward(const AttentionShape& s, const float* qkv, const float* k
   parallel_for(plan.chunks, [&](int64_t chunk) {
     const Workspace w(plan);
     for (int64_t pair = chunk * plan.per_chunk; pair < min_of(plan.pairs, (chunk + 1) * plan.per_chunk); ++pair) {
-      forward_pair(plan, w, pair, qkv, key, value, y, p == nullptr ? w.first : p + pair * plan.n * plan.row);
+      forward_pair(plan, w, pair, qkv, key, value, y, p == nullptr ? w.scores : p + pair * plan.n * plan.row);
     }
   });
 }
 
-// Turns row i of dP into G: g = scale p (mask dp - D), D = sum p mask dp.
+// g = scale p (mask dp - D), D = sum p mask dp, for row i; dp is overwritten.
 static inline void score_gradient_row(const Plan& plan, int64_t pair, int64_t i, const float* p, float* dp, float* g) {
-  for (int64_t j = plan.n; j < plan.row; ++j) dp[j] = 0;
   if (plan.s.dropout > 0) mask_row(plan, pair, i, dp, dp);
+  pad_row(plan, dp);
   vec sum = {};
   for (int64_t j = 0; j < plan.row; j += kLanes) sum += load(p + j) * load(dp + j);
-  const vec total = splat(sum_of(sum));
-  for (int64_t j = 0; j < plan.row; j += kLanes) store(g + j, load(p + j) * (load(dp + j) - total) * plan.s.scale);
+  const vec total = splat(sum_of(sum)), scale = splat(plan.s.scale);
+  for (int64_t j = 0; j < plan.row; j += kLanes) store(g + j, load(p + j) * (load(dp + j) - total) * scale);
+}
+
+// G and C from dY, P and the packed V^T.
+static void score_gradients(const Plan& plan, const Workspace& w, int64_t pair, const float* p, const float* dy) {
+  for (int64_t first = 0; first < plan.n; first += kBlock) {
+    const int64_t count = min_of(kBlock, plan.n - first);
+    score_block(plan, w, first, count, dy, plan.y_row);
+    for (int64_t i = first; i < first + count; ++i) {
+      float* g = w.scores + i * plan.row;
+      score_gradient_row(plan, pair, i, p + i * plan.row, w.block + (i - first) * plan.line, g);
+      if (plan.relative()) sum_places(plan.grid, i, g, w.sums + i * plan.terms);
+    }
+  }
 }
 
 static void backward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
                           const Tables& value, const float* p, const float* dy, float* dqkv, bool add, float* dtk,
                           float* dtv) {
-  const int64_t n = plan.n, row = plan.row, stacked = plan.stacked, qkv_row = plan.qkv_row, y_row = plan.y_row;
-  const float* q = qkv + plan.qkv_offset(pair);
-  const float *k = q + y_row, *v = k + y_row, *out = dy + plan.y_offset(pair);
-  float* dq = dqkv + plan.qkv_offset(pair);
-  float *dk = dq + y_row, *dv = dk + y_row, *g = w.first;
-  const float* kept = p;
-  if (plan.s.dropout > 0) {
-    for (int64_t i = 0; i < n; ++i) mask_row(plan, pair, i, p + i * row, w.second + i * row);
-    kept = w.second;
+  const int64_t n = plan.n, d = plan.d, row = plan.row, places = plan.places, stride = plan.qkv_row;
+  const float *q = qkv + plan.qkv_offset(pair), *out = dy + plan.y_offset(pair);
+  const float *k = q + plan.y_row, *v = k + plan.y_row;
+  float *dq = dqkv + plan.qkv_offset(pair), *dk = dq + plan.y_row, *dv = dk + plan.y_row;
+  pack_transposed(v, stride, w.keys);
+  pack_rows(k, stride, w.first);
+  pack_rows(q, stride, w.second);
+  pack_rows(out, plan.y_row, w.third);
+  for (int64_t i = 0; i < n; ++i) keep_row(plan, w, pair, i, p + i * row);
+  multiply(n, {plan.s.dropout > 0 ? w.kept : p, 1, row}, w.third, add ? dv : nullptr, stride, dv, stride, d);
+  if (plan.relative()) {
+    multiply(places, {w.sums, 1, plan.terms}, w.third, dtv, d, dtv, d, d);
+    multiply(n, {out, plan.y_row, 1}, value.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   }
-  times(plan, w, n, {kept, 1, row}, out, y_row, dv, qkv_row, add);
-  times_transposed(plan, w, out, y_row, v, qkv_row, g);
-  if (stacked > 0) {
-    for (int64_t i = 0; i < n; ++i) sum_buckets(plan, i, kept + i * row, w.columns, w.buckets + i * stacked);
-    times(plan, w, stacked, {w.buckets, 1, stacked}, out, y_row, dtv, plan.d, true);
-    times_packed(plan, out, y_row, value.packed_transposed, stacked, w.looked_up, stacked);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    float* scores = g + i * row;
-    if (stacked > 0) add_lookups(plan, i, scores, w.looked_up + i * stacked, w.columns, w.line);
-    score_gradient_row(plan, pair, i, p + i * row, stacked > 0 ? w.line : scores, scores);
-    if (stacked > 0) sum_buckets(plan, i, scores, w.columns, w.buckets + i * stacked);
-  }
-  times(plan, w, n, {g, 1, row}, q, qkv_row, dk, qkv_row, add);
-  times(plan, w, n, {g, row, 1}, k, qkv_row, dq, qkv_row, add);
-  if (stacked > 0) {
-    add_table_term(plan, w, key, dq, qkv_row);
-    times(plan, w, stacked, {w.buckets, 1, stacked}, q, qkv_row, dtk, plan.d, true);
-  }
-}
-
-static void add_table(int64_t n, const float* from, float* to) {
-  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+  score_gradients(plan, w, pair, p, out);
+  multiply(n, {w.scores, 1, row}, w.second, add ? dk : nullptr, stride, dk, stride, d);
+  multiply_with_table(plan, w, w.scores, w.first, key.rows, dq, stride, add);
+  if (plan.relative()) multiply(places, {w.sums, 1, plan.terms}, w.second, dtk, d, dtk, d, d);
 }
 
 void attention_backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                         const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
                         bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
   const Plan plan(s);
-  const int64_t table = plan.stacked * plan.d, memory_floats = Tables::floats(plan);
-  float* memory =
-      static_cast<float*>(scratch(Scratch::packed, static_cast<size_t>(2 * memory_floats + 1) * sizeof(float)));
+  const int64_t table = plan.places * plan.d, packed = Tables::floats(plan);
+  float* memory = static_cast<float*>(scratch(Scratch::packed, static_cast<size_t>(2 * packed + 1) * sizeof(float)));
   float* partial =
       static_cast<float*>(scratch(Scratch::partial, static_cast<size_t>(2 * table * plan.chunks + 1) * sizeof(float)));
-  const Tables key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + memory_floats);
+  const Tables key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + packed);
   parallel_for(plan.chunks, [&](int64_t chunk) {
     const Workspace w(plan);
     float* own = partial + chunk * 2 * table;
@@ -284,13 +285,10 @@ void attention_backward(const AttentionShape& s, const float* qkv, const float* 
       backward_pair(plan, w, pair, qkv, key, value, p + pair * plan.n * plan.row, dy, dqkv, add, own, own + table);
     }
   });
-  const int64_t half = table / 2;
-  for (int64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+  for (int64_t chunk = 0; plan.relative() && chunk < plan.chunks; ++chunk) {
     const float* own = partial + chunk * 2 * table;
-    add_table(half, own, dkey_v);
-    add_table(half, own + half, dkey_h);
-    add_table(half, own + table, dvalue_v);
-    add_table(half, own + table + half, dvalue_h);
+    add_joined(plan.grid, plan.d, own, dkey_v, dkey_h);
+    add_joined(plan.grid, plan.d, own + table, dvalue_v, dvalue_h);
   }
 }
 

@@ -53,6 +53,53 @@ static inline vec keep_first(vec x, int64_t n) {
   return reinterpret_cast<vec>(reinterpret_cast<ivec>(x) & (lane < static_cast<int32_t>(n)));
 }
 
+// Lanes [0, n) of x, the others of y.
+static inline vec first_of(vec x, int64_t n, vec y) {
+  ivec lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < static_cast<int32_t>(n) ? x : y;
+}
+
+// Exchanges, for lanes in blocks of `half`, the odd blocks of a with the even blocks of b.
+template <int half>
+static inline void exchange_blocks(vec& a, vec& b) {
+  ivec even, odd;  // a shuffle of two vectors counts the second one's lanes from kLanes
+  for (int i = 0; i < kLanes; ++i) {
+    even[i] = (i & half) == 0 ? i : kLanes + i - half;
+    odd[i] = (i & half) == 0 ? i + half : kLanes + i;
+  }
+  const vec first = a;
+  a = __builtin_shuffle(first, b, even);
+  b = __builtin_shuffle(first, b, odd);
+}
+
+// Transposes the square x: exchanges halves at distance 1, 2, 4, ...
+template <int half = 1>
+static inline void transpose(vec (&x)[kLanes]) {
+  if constexpr (half < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      if ((i & half) == 0) exchange_blocks<half>(x[i], x[i + half]);
+    }
+    transpose<2 * half>(x);
+  }
+}
+
+// Lane i is the sum of the lanes of x[i]: the transposition above, added up after every exchange. x is overwritten.
+template <int half = 1>
+static inline vec sums_of(vec (&x)[kLanes]) {
+  if constexpr (half == kLanes) {
+    return x[0];
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i += 2 * half) {
+      exchange_blocks<half>(x[i], x[i + half]);
+      x[i] += x[i + half];
+    }
+    return sums_of<2 * half>(x);
+  }
+}
+
 // Sum and maximum of the lanes, in a fixed order.
 static inline float sum_of(vec x) {
   float lane[kLanes];
@@ -88,6 +135,22 @@ static inline vec exponential(vec x) {
   p = p * r + 1.0f;
   const ivec exponent = (reinterpret_cast<ivec>(shifted) - reinterpret_cast<ivec>(magic) + 127) << 23;
   return p * reinterpret_cast<vec>(exponent);
+}
+
+// 2^x = 2^n 2^r for x in [-126, 127], n = round(x), |r| <= 1/2; 2^r by a minimax polynomial of degree 6 (2e-9).
+// Relative error < 1e-7.
+static inline vec power_of_two(vec x) {
+  const vec magic = splat(12583039.0f);  // 1.5 * 2^23 + 127: adding it leaves the exponent of 2^n in the low bits
+  const vec shifted = x + magic;
+  const vec r = x - (shifted - magic);
+  vec p = splat(0.00015353362f);
+  p = p * r + 0.0013398875f;
+  p = p * r + 0.00961843692f;
+  p = p * r + 0.0555033237f;
+  p = p * r + 0.240226477f;
+  p = p * r + 0.693147182f;
+  p = p * r + 1.0f;
+  return p * reinterpret_cast<vec>(reinterpret_cast<ivec>(shifted) << 23);
 }
 
 // Applies f(first, count) to [0, n) in vectors: count is kLanes, and smaller once at the end.
