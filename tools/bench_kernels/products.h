@@ -14,7 +14,8 @@ struct ProductTimes {
   std::vector<double> seconds;
 };
 
-// Registers a benchmark for every layer and pass: in each of the rounds ours and every rival take their turn. `rivals` and `times`, which the benchmarks fill, must outlive them.
+// Registers a benchmark for every layer and pass: in each of the rounds ours and every rival take their turn. `rivals`
+// and `times`, which the benchmarks fill, must outlive them.
 void register_products(const std::vector<Layer>& layers, const std::vector<Rival>& rivals, double gflops_ceiling,
                        int64_t rounds, std::vector<ProductTimes>& times);
 

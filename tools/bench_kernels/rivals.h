@@ -8,8 +8,8 @@
 
 namespace entangle {
 
-// C [m, n] = A B + beta C with A [m, k] or, transposed, stored as [k, m]; B [k, n] or, transposed, stored as [n, k]. All
-// row-major, rows at their strides.
+// C [m, n] = A B + beta C with A [m, k] or, transposed, stored as [k, m]; B [k, n] or, transposed, stored as [n, k].
+// All row-major, rows at their strides.
 struct Product {
   bool transpose_a, transpose_b;
   int64_t m, n, k;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Training steps and forward passes of the largest subnets, this engine against PyTorch, alternating in one run. Prints one
-# Markdown table of images per second: of each entry the best of the rounds, a round being the median of some steps.
+# Training steps and forward passes of the largest subnets, this engine against PyTorch, alternating in one run. Prints
+# one Markdown table of images per second: of each entry the best of the rounds, a round being the median of some steps.
 #
 #   tools/experiments/compare_peers.sh PEER.py
 #
@@ -27,7 +27,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 [ -x "$bench" ] || fail "there is no $bench; run make"
 command -v "$python" > /dev/null || fail "there is no $python; name an interpreter with PyTorch in PYTHON"
 version=$("$python" -c 'import torch; print(torch.__version__)' 2> /dev/null) ||
-  fail "$python has no PyTorch; pip install torch (or apt-get install python3-torch), or name another interpreter in PYTHON"
+  fail "$python has no PyTorch; pip install torch (or apt-get install python3-torch), or name another python in PYTHON"
 
 # Safe settings of some machines make a BLAS run code for older processors.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
@@ -70,7 +70,7 @@ for ((round = 1; round <= rounds; ++round)); do
   done
 done
 
-echo "images per second, largest subnets, batch $batch, $threads threads, fp32, PyTorch $version, best of $rounds rounds"
+echo "images per second, largest subnets, batch $batch, $threads threads, fp32, PyTorch $version, best of $rounds"
 echo
 awk -v spaces="$spaces" -v variants="entangle $variants" '
   $4 != "failed" && $4 > best[$1, $2, $3] { best[$1, $2, $3] = $4 }

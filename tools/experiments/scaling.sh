@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How the time of a training step grows: over batch sizes, over numbers of tokens (image sizes) and over widths (subnets of
-# the T, S and B spaces). Writes DIR/scaling.tsv and DIR/scaling.svg.
+# How the time of a training step grows: over batch sizes, over numbers of tokens (image sizes) and over widths (subnets
+# of the T, S and B spaces). Writes DIR/scaling.tsv and DIR/scaling.svg.
 #
 #   tools/experiments/scaling.sh [DIR]
 #
-# DIR is runs/scaling by default. BATCHES, IMAGE_SIZES, SUBNETS (space:architecture), BATCH and THREADS in the environment
-# change the defaults below.
+# DIR is runs/scaling by default. BATCHES, IMAGE_SIZES, SUBNETS (space:architecture), BATCH and THREADS in the
+# environment change the defaults below.
 set -euo pipefail
 directory=${1:-runs/scaling}
 batches=${BATCHES:-8 16 24 32 48 64}

@@ -62,23 +62,26 @@ function axes(p, title, below, beside,  step, value) {
     for (value = low_x[p]; value <= high_x[p] * 1.001; value = next_nice(value, 1)) tick_x(p, value)
     for (value = low_y[p]; value <= high_y[p] * 1.001; value = next_nice(value, 1)) tick_y(p, value)
   }
-  printf "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" style=\"fill:none;stroke:#444\"/>\n", left[p], top, width, height
+  printf "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" style=\"fill:none;stroke:#444\"/>\n", \
+         left[p], top, width, height
   text(left[p] + width / 2, top - 14, "middle", title, 14)
   text(left[p] + width / 2, top + height + 36, "middle", below, 12)
   text(left[p], top - 14, "start", beside, 12)
 }
 
 # The points of one series joined by a line, each with a label.
-function draw(p, name, labels,  i, x, y, path) {
+function draw(p, name, labels,  i, x, y, path, before) {
+  before = name == "tokens"
   for (i = 1; i <= n; ++i) {
     if (series[i] != name) continue
     x = place_x(p, p == 1 ? images[i] : gflop[i])
     y = place_y(p, p == 1 ? rate[i] : 1000 / rate[i])
     path = path sprintf("%.1f,%.1f ", x, y)
     printf "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" style=\"fill:%s\"/>\n", x, y, colour[name]
-    if (labels) text(x + (name == "tokens" ? -8 : 8), y + (name == "tokens" ? -4 : 10), name == "tokens" ? "end" : "start", label[i], 10)
+    if (labels) text(x + (before ? -8 : 8), y + (before ? -4 : 10), before ? "end" : "start", label[i], 10)
   }
-  if (name != "width") printf "<polyline points=\"%s\" style=\"fill:none;stroke:%s;stroke-width:1.5\"/>\n", path, colour[name]
+  if (name == "width") return
+  printf "<polyline points=\"%s\" style=\"fill:none;stroke:%s;stroke-width:1.5\"/>\n", path, colour[name]
 }
 
 function limits(  i, time) {
@@ -115,7 +118,8 @@ function draw_ceiling(  from, to) {
 END {
   if (n == 0) { print "scaling_plot.awk: no measurements in the table" > "/dev/stderr"; exit 1 }
   limits()
-  printf "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\">\n", left[2] + width + 40, top + height + 50
+  printf "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\">\n", \
+         left[2] + width + 40, top + height + 50
   print "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
   axes(1, "T, largest subnet, training", "images of a step", "img/s")
   draw(1, "batch", 0)

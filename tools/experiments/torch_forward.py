@@ -50,8 +50,8 @@ def main():
             run(images, arch, options.rpe)
             seconds.append(time.perf_counter() - start)
     median = sorted(seconds[options.warmup:])[options.steps // 2]
-    print(json.dumps(dict(peer="torch " + torch.__version__, space=options.space, arch="max", rpe=options.rpe, amp=False,
-                          compile=options.compile, forward_only=True, batch=options.batch, device="cpu",
+    print(json.dumps(dict(peer="torch " + torch.__version__, space=options.space, arch="max", rpe=options.rpe,
+                          amp=False, compile=options.compile, forward_only=True, batch=options.batch, device="cpu",
                           threads=options.threads, step_s=round(median, 5),
                           img_per_s=round(options.batch / median, 2))))
 
