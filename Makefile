@@ -1,6 +1,7 @@
 # make            the library and every program (tools/*.cpp), at the root
 # make test       builds and runs every test; ends with "N passed, N failed"
 # make SANITIZE=1 …   the same with AddressSanitizer and UBSan, in build/sanitize
+# make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
 MAKEFLAGS += -j$(shell nproc)
@@ -46,6 +47,10 @@ $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
 
+$(BIN)bench_kernels: $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tools/bench_kernels/*.cpp)) $(COMMON) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lbenchmark -lyaml-cpp -ldl
+
 $(TESTS): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/*.cpp)) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
 
@@ -68,7 +73,7 @@ $(BUILD)/configs.o: $(BUILD)/configs.cpp
 	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 clean:
-	rm -rf build $(notdir $(PROGRAMS))
+	rm -rf build $(notdir $(PROGRAMS)) bench_kernels
 
 .PHONY: all test clean
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -87,19 +87,19 @@ void set_kernel_timing(bool on) {
   timing = on;
   if (!on) return;
   for (const KernelEntry* entry = all_kernels(); entry != nullptr; entry = entry->next) {
-    entry->calls = 0;
+    entry->calls = entry->flops = entry->bytes = 0;
     entry->seconds = 0;
   }
 }
+bool kernel_timing() { return timing; }
 
-KernelTimer::KernelTimer(const KernelEntry& entry) : entry_(timing ? &entry : nullptr) {
-  if (entry_ != nullptr) start_ = now();
+KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost) : entry_(entry) {
+  ++entry.calls;
+  entry.flops += cost.flops;
+  entry.bytes += cost.bytes;
+  start_ = now();
 }
 
-KernelTimer::~KernelTimer() {
-  if (entry_ == nullptr) return;
-  entry_->seconds += now() - start_;
-  ++entry_->calls;
-}
+KernelTimer::~KernelTimer() { entry_.seconds += now() - start_; }
 
 }  // namespace entangle

@@ -1,9 +1,10 @@
 // How a kernel is declared once and found at run time.
 //
-// KERNEL(name, (arguments)); in ops.h declares
+// KERNEL(name, (arguments), COST(flops, bytes)); in ops.h declares
 //   entangle::cpu::<path>::name   one function per instruction-set path, all from engine/cpu/<op>.cpp,
 //   entangle::gpu::name           when built with CUDA, from cuda/<op>.cu,
-//   entangle::kernels::name       the table of them, which registers itself in a list of all kernels.
+//   entangle::costs::name         what a call with those arguments costs; flops and bytes are expressions in them,
+//   entangle::kernels::name       the table of all that, which registers itself in a list of all kernels.
 // A path without its function is a link error. A file compiled for one path (ENTANGLE_ISA set by the build) sees the
 // declarations of its own path only and no inline code: nothing compiled for AVX-512 can be picked by the linker for
 // the code that must run anywhere.
@@ -16,11 +17,11 @@
 
 #if defined(ENTANGLE_ISA)
 
-#define KERNEL(name, arguments) \
-  namespace cpu {               \
-  namespace ENTANGLE_ISA {      \
-  void name arguments;          \
-  }                             \
+#define KERNEL(name, arguments, cost) \
+  namespace cpu {                     \
+  namespace ENTANGLE_ISA {            \
+  void name arguments;                \
+  }                                   \
   }
 
 #else
@@ -47,11 +48,19 @@ void set_cpu_path(CpuPath path);
 
 enum class DeviceKind { cpu, cuda };
 
+// What one call of a kernel costs. flops: two for each multiply-accumulate of a matrix product; all other arithmetic
+// is not counted, since memory bounds it. bytes: the least traffic, every operand read once and every result written
+// once, a result that is added to read as well.
+struct KernelCost {
+  int64_t flops, bytes;
+};
+
 // One entry of the list of all kernels, for the tests, the audit and the timing.
 struct KernelEntry {
   const char* name;
   const KernelEntry* next;
-  mutable int64_t calls = 0;  // while timing is on
+  // Sums over the calls while timing is on.
+  mutable int64_t calls = 0, flops = 0, bytes = 0;
   mutable double seconds = 0;
 };
 const KernelEntry* all_kernels();
@@ -60,48 +69,56 @@ const KernelEntry* register_kernel(KernelEntry* entry);
 // Switches the timing of kernels on or off; switching it on clears what was counted. Kernels are launched from one thread
 // while it is on. Off, it costs a branch a launch.
 void set_kernel_timing(bool on);
+bool kernel_timing();
 
-// Counts one launch, from construction to destruction, when timing is on.
+// Counts one launch, from construction to destruction.
 class KernelTimer {
  public:
-  explicit KernelTimer(const KernelEntry& entry);
+  KernelTimer(const KernelEntry& entry, const KernelCost& cost);
   ~KernelTimer();
   KernelTimer(const KernelTimer&) = delete;
   KernelTimer& operator=(const KernelTimer&) = delete;
 
  private:
-  const KernelEntry* entry_;  // null when timing is off
-  double start_ = 0;
+  const KernelEntry& entry_;
+  double start_;
 };
 
 // A kernel's function on one device, to be called with the kernel's arguments.
-template <class Signature>
+template <class... Parameters>
 struct Launch {
-  Signature* function;
+  void (*function)(Parameters...);
+  KernelCost (*cost)(Parameters...);
   const KernelEntry& entry;
 
-  template <class... Arguments>
-  void operator()(const Arguments&... arguments) const {
-    const KernelTimer timer(entry);
+  void operator()(Parameters... arguments) const {
+    if (!kernel_timing()) return function(arguments...);
+    const KernelTimer timer(entry, cost(arguments...));
     function(arguments...);
   }
 };
 
 template <class Signature>
-struct Kernel {
+struct Kernel;
+
+template <class... Parameters>
+struct Kernel<void(Parameters...)> {
+  using Function = void(Parameters...);
+
   KernelEntry entry;
-  Signature* cpu[kCpuPaths];
-  Signature* gpu;
+  KernelCost (*cost)(Parameters...);
+  Function* cpu[kCpuPaths];
+  Function* gpu;
 
   // Aggregates of function addresses; the constructor only links the entry into the list.
   template <class... Paths>
-  Kernel(const char* name, Signature* device_code, Paths*... paths)
-      : entry{name, nullptr}, cpu{paths...}, gpu(device_code) {
+  Kernel(const char* name, KernelCost (*cost_of)(Parameters...), Function* device_code, Paths*... paths)
+      : entry{name, nullptr}, cost(cost_of), cpu{paths...}, gpu(device_code) {
     register_kernel(&entry);
   }
   // The function for a device, on the CPU for the path in use.
-  Launch<Signature> on(DeviceKind device) const {
-    return {device == DeviceKind::cpu ? cpu[static_cast<size_t>(cpu_path())] : gpu, entry};
+  Launch<Parameters...> on(DeviceKind device) const {
+    return {device == DeviceKind::cpu ? cpu[static_cast<size_t>(cpu_path())] : gpu, cost, entry};
   }
 };
 
@@ -142,11 +159,25 @@ struct Kernel {
 #define ENTANGLE_CPU_ADDRESSES(name) &cpu::baseline::name
 #endif
 
-#define KERNEL(name, arguments)                                                                              \
-  ENTANGLE_DECLARE_CPU(name, arguments)                                                                      \
-  ENTANGLE_DECLARE_GPU(name, arguments)                                                                      \
-  namespace kernels {                                                                                        \
-  inline const Kernel<void arguments> name(#name, ENTANGLE_GPU_ADDRESS(name), ENTANGLE_CPU_ADDRESSES(name)); \
+// The body of a cost function.
+#define COST(flops, bytes) \
+  { return {flops, bytes}; }
+
+// Most costs read few of the kernel's arguments.
+// clang-format off
+#define KERNEL(name, arguments, cost)                                                       \
+  ENTANGLE_DECLARE_CPU(name, arguments)                                                     \
+  ENTANGLE_DECLARE_GPU(name, arguments)                                                     \
+  namespace costs {                                                                         \
+  _Pragma("GCC diagnostic push")                                                            \
+  _Pragma("GCC diagnostic ignored \"-Wunused-parameter\"")                                  \
+  inline KernelCost name arguments cost                                                     \
+  _Pragma("GCC diagnostic pop")                                                             \
+  }                                                                                         \
+  namespace kernels {                                                                       \
+  inline const Kernel<void arguments> name(#name, &costs::name, ENTANGLE_GPU_ADDRESS(name), \
+                                           ENTANGLE_CPU_ADDRESSES(name));                   \
   }
+// clang-format on
 
 #endif  // ENTANGLE_ISA

@@ -10,6 +10,8 @@
 // Gradients of parameters are always added to what is there; a gradient of an activation is added when `add` is true
 // and stored otherwise. Null pointers are allowed only where said. Kernels give the same bits for any thread count.
 //
+// COST(flops, bytes) says what a call costs (KernelCost in engine/kernel.h); a bool counts as 0 or 1.
+//
 // This header is read by files compiled per instruction set: declarations only, C headers only.
 #pragma once
 
@@ -40,11 +42,16 @@ struct LinearShape {
   int64_t w_row, w_group, b_group;  // strides of w and b in elements
   Precision precision;
 };
-KERNEL(linear_forward,
-       (const LinearShape& s, const float* x, const float* w, const float* b, float* y));  // b may be null
-KERNEL(linear_backward_input, (const LinearShape& s, const float* dy, const float* w, float* dx, bool add));
-KERNEL(linear_backward_weight,
-       (const LinearShape& s, const float* x, const float* dy, float* dw, float* db));  // db may be null
+// The biases b and db may be null.
+KERNEL(linear_forward, (const LinearShape& s, const float* x, const float* w, const float* b, float* y),
+       COST(2 * s.rows * s.in * s.groups * s.out,
+            4 * (s.rows * s.in + s.groups * s.out * (s.in + (b != nullptr) + s.rows))));
+KERNEL(linear_backward_input, (const LinearShape& s, const float* dy, const float* w, float* dx, bool add),
+       COST(2 * s.rows * s.in * s.groups * s.out,
+            4 * (s.groups * s.out * (s.rows + s.in) + (1 + add) * s.rows * s.in)));
+KERNEL(linear_backward_weight, (const LinearShape& s, const float* x, const float* dy, float* dw, float* db),
+       COST(2 * s.rows * s.in * s.groups * s.out,
+            4 * (s.rows * (s.in + s.groups * s.out) + 2 * s.groups * s.out * (s.in + (db != nullptr)))));
 
 // ------------------------------------------------------------------------------------------------------ layer_norm ---
 // y[r, c] = (x[r, c] - mean[r]) rstd[r] w[c] + b[c],  mean and (biased) variance over c,  rstd = 1/sqrt(variance + eps)
@@ -53,18 +60,22 @@ KERNEL(linear_backward_weight,
 //   dw[c] = sum_r dy xhat,  db[c] = sum_r dy
 Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps);
 
-KERNEL(layer_norm_forward, (int64_t rows, int64_t width, float eps, const float* x, const float* w, const float* b,
-                            float* y, float* mean, float* rstd));
-KERNEL(layer_norm_backward, (int64_t rows, int64_t width, const float* x, const float* w, const float* mean,
-                             const float* rstd, const float* dy, float* dx, bool add, float* dw, float* db));
+KERNEL(layer_norm_forward,
+       (int64_t rows, int64_t width, float eps, const float* x, const float* w, const float* b, float* y, float* mean,
+        float* rstd),
+       COST(0, 4 * (2 * rows * (width + 1) + 2 * width)));
+KERNEL(layer_norm_backward,
+       (int64_t rows, int64_t width, const float* x, const float* w, const float* mean, const float* rstd,
+        const float* dy, float* dx, bool add, float* dw, float* db),
+       COST(0, 4 * (rows * ((3 + add) * width + 2) + 5 * width)));
 
 // ------------------------------------------------------------------------------------------------------------ gelu ---
 // y = x Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2: the exact form.
 //   dx = dy (Phi(x) + x phi(x)),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
 Tensor gelu(const Tensor& x);
 
-KERNEL(gelu_forward, (int64_t n, const float* x, float* y));
-KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bool add));
+KERNEL(gelu_forward, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n));
+KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bool add), COST(0, 4 * (3 + add) * n));
 
 // ------------------------------------------------------------------------------------------------------------- mlp ---
 // y = gelu(x w1^T + b1) w2^T + b2: linear, gelu and linear in one, which keep the hidden activations in the cache.
@@ -74,12 +85,22 @@ KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bo
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
            Precision precision = Precision::fp32, bool recompute = false);
 
-KERNEL(mlp_forward, (const LinearShape& first, const LinearShape& second, const float* x, const float* w1,
-                     const float* b1, const float* w2, const float* b2, float* h, float* y));  // h null: not kept
+// h may be null: not kept.
+KERNEL(mlp_forward,
+       (const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* b1,
+        const float* w2, const float* b2, float* h, float* y),
+       COST(2 * first.rows * first.out * (first.in + second.out),
+            4 * (first.rows * (first.in + (h != nullptr) * first.out + second.out) +
+                 first.out * (first.in + second.out + 1) + second.out)));
 // h is overwritten with dh; `recompute` fills it first. a [R, F] is room for gelu(h); dx may be null.
-KERNEL(mlp_backward, (const LinearShape& first, const LinearShape& second, bool recompute, const float* x,
-                      const float* w1, const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx,
-                      bool add, float* dw1, float* db1, float* dw2, float* db2));
+KERNEL(mlp_backward,
+       (const LinearShape& first, const LinearShape& second, bool recompute, const float* x, const float* w1,
+        const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx, bool add, float* dw1,
+        float* db1, float* dw2, float* db2),
+       COST(2 * first.rows * first.out * ((1 + (dx != nullptr) + recompute) * first.in + 2 * second.out),
+            4 * (first.rows *
+                     ((1 + (dx != nullptr) * (1 + add)) * first.in + (3 - recompute) * first.out + second.out) +
+                 3 * first.out * (first.in + second.out) + 2 * (first.out + second.out) + recompute * first.out)));
 
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
@@ -105,14 +126,33 @@ struct AttentionShape {
   RngKey key;
 };
 static inline int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
+// Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D]. The backward
+// pass has twice as many of both.
+static inline int64_t attention_table_rows(const AttentionShape& s) {
+  return s.max_relative_position > 0 ? 2 * s.max_relative_position + 2 : 0;
+}
+static inline int64_t attention_values(const AttentionShape& s) { return s.batch * s.tokens * s.heads * s.head_dim; }
+static inline int64_t attention_macs(const AttentionShape& s) {
+  return attention_values(s) * (2 * s.tokens + 4 * attention_table_rows(s));
+}
+static inline int64_t attention_scores(const AttentionShape& s) {
+  return s.batch * s.heads * s.tokens * attention_row(s.tokens);
+}
 struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape);
 
-KERNEL(attention_forward, (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
-                           const float* value_v, const float* value_h, float* y, float* p));  // p may be null: not kept
-KERNEL(attention_backward, (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
-                            const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
-                            bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h));
+// p may be null: not kept
+KERNEL(attention_forward,
+       (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h, const float* value_v,
+        const float* value_h, float* y, float* p),
+       COST(2 * attention_macs(s), 4 * (4 * attention_values(s) + (p != nullptr) * attention_scores(s) +
+                                        4 * attention_table_rows(s) * s.head_dim)));
+KERNEL(attention_backward,
+       (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h, const float* value_v,
+        const float* value_h, const float* p, const float* dy, float* dqkv, bool add, float* dkey_v, float* dkey_h,
+        float* dvalue_v, float* dvalue_h),
+       COST(4 * attention_macs(s), 4 * ((4 + 3 * (1 + add)) * attention_values(s) + attention_scores(s) +
+                                        12 * attention_table_rows(s) * s.head_dim)));
 
 // --------------------------------------------------------------------------------------------------------- patchify ---
 // Cuts images [B, channels, S, S] into (S/P)^2 patches in row-major order: y [B, (S/P)^2, channels*P*P], a patch
@@ -123,8 +163,10 @@ Tensor patchify(const Tensor& images, int64_t patch);
 struct PatchShape {
   int64_t batch, channels, image, patch;
 };
-KERNEL(patchify_forward, (const PatchShape& s, const float* images, float* y));
-KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages, bool add));
+KERNEL(patchify_forward, (const PatchShape& s, const float* images, float* y),
+       COST(0, 4 * 2 * s.batch * s.channels * s.image * s.image));
+KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages, bool add),
+       COST(0, 4 * (2 + add) * s.batch * s.channels * s.image * s.image));
 
 // ----------------------------------------------------------------------------------------------------------- tokens ---
 // y[b, 0] = class_token + position[0];  y[b, 1 + i] = patches[b, i] + position[1 + i]
@@ -136,9 +178,12 @@ struct TokensShape {
   int64_t batch, tokens, width, position_row;  // position_row: stride between rows of position
 };
 KERNEL(tokens_forward,
-       (const TokensShape& s, const float* patches, const float* class_token, const float* position, float* y));
+       (const TokensShape& s, const float* patches, const float* class_token, const float* position, float* y),
+       COST(0, 4 * s.width * (s.batch * (2 * s.tokens - 1) + 1 + (position != nullptr) * s.tokens)));
 KERNEL(tokens_backward,
-       (const TokensShape& s, const float* dy, float* dpatches, bool add, float* dclass, float* dposition));
+       (const TokensShape& s, const float* dy, float* dpatches, bool add, float* dclass, float* dposition),
+       COST(0, 4 * s.width *
+                   (s.batch * (s.tokens + (1 + add) * (s.tokens - 1)) + 2 + 2 * (dposition != nullptr) * s.tokens)));
 
 // --------------------------------------------------------------------------------------------------- residual_norm ---
 // A residual connection with drop-path, and the layer norm that the next branch begins with, in one sweep:
@@ -156,20 +201,34 @@ struct ResidualNormShape {
   int64_t batch, tokens, width;
   float eps, scale;
 };
+static inline int64_t kept_images(const int64_t* slot, int64_t batch) {
+  int64_t kept = slot == 0 ? batch : 0;
+  for (int64_t b = 0; slot != 0 && b < batch; ++b) kept += slot[b] >= 0;
+  return kept;
+}
 KERNEL(residual_norm_forward,
        (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* x, const float* branch,
-        const float* w, const float* b, float* sum, float* norm, float* mean, float* rstd));
+        const float* w, const float* b, float* sum, float* norm, float* mean, float* rstd),
+       COST(0, 4 * (s.tokens * (s.width * (2 * s.batch + kept_images(from, s.batch)) +
+                                kept_images(to, s.batch) * (s.width + 2)) +
+                    2 * s.width)));
 // dnorm may be null (the norm was not used), dbranch too.
-KERNEL(residual_norm_backward, (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum,
-                                const float* w, const float* mean, const float* rstd, const float* dnorm, float* dsum,
-                                bool add, float* dbranch, bool add_branch, float* dw, float* db));
+KERNEL(residual_norm_backward,
+       (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum, const float* w,
+        const float* mean, const float* rstd, const float* dnorm, float* dsum, bool add, float* dbranch,
+        bool add_branch, float* dw, float* db),
+       COST(0, 4 * (s.tokens * (s.width * (1 + add) * s.batch +
+                                (dnorm != nullptr) * kept_images(to, s.batch) * (2 * s.width + 2) +
+                                (dbranch != nullptr) * (1 + add_branch) * kept_images(from, s.batch) * s.width) +
+                    (dnorm != nullptr) * 5 * s.width)));
 
 // ---------------------------------------------------------------------------------------------------------- dropout ---
 // y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.
 Tensor dropout(const Tensor& x, float rate, RngKey key);
 
-KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y));
-KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, float* dx, bool add));
+KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y), COST(0, 4 * 2 * n));
+KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, float* dx, bool add),
+       COST(0, 4 * (2 + add) * n));
 
 // ------------------------------------------------------------------------------------------------------------- pool ---
 // y[b] = mean of x[b, first .. first+count): x [B, N, C] -> y [B, C]. (0, 1) takes the class token, (1, N-1)
@@ -179,8 +238,9 @@ Tensor pool(const Tensor& x, int64_t first, int64_t count);
 struct PoolShape {
   int64_t batch, tokens, width, first, count;
 };
-KERNEL(pool_forward, (const PoolShape& s, const float* x, float* y));
-KERNEL(pool_backward, (const PoolShape& s, const float* dy, float* dx, bool add));
+KERNEL(pool_forward, (const PoolShape& s, const float* x, float* y), COST(0, 4 * s.batch * s.width * (s.count + 1)));
+KERNEL(pool_backward, (const PoolShape& s, const float* dy, float* dx, bool add),
+       COST(0, 4 * s.batch * s.width * (1 + (add ? 2 * s.count : s.tokens))));
 
 // ---------------------------------------------------------------------------------------------------- cross_entropy ---
 // loss[0] = -1/B sum_b sum_k target[b, k] log softmax(logits[b])[k]: soft targets [B, K], which carry label
@@ -189,9 +249,12 @@ KERNEL(pool_backward, (const PoolShape& s, const float* dy, float* dx, bool add)
 Tensor cross_entropy(const Tensor& logits, const Tensor& target);
 
 KERNEL(cross_entropy_forward,
-       (int64_t batch, int64_t classes, const float* logits, const float* target, float* loss, float* p));
-KERNEL(cross_entropy_backward, (int64_t batch, int64_t classes, const float* target, const float* p, const float* dloss,
-                                float* dlogits, bool add));
+       (int64_t batch, int64_t classes, const float* logits, const float* target, float* loss, float* p),
+       COST(0, 4 * (3 * batch * classes + 1)));
+KERNEL(cross_entropy_backward,
+       (int64_t batch, int64_t classes, const float* target, const float* p, const float* dloss, float* dlogits,
+        bool add),
+       COST(0, 4 * ((3 + add) * batch * classes + 1)));
 
 // -------------------------------------------------------------------------------------------------------- optimiser ---
 // Not operations on a tape: one sweep over the parameter arena (engine/optimizer.h).
@@ -203,7 +266,14 @@ struct AdamWStep {
   float correction1, correction2;  // c1 = 1 - beta1^t, c2 = 1 - beta2^t
   float clip;                      // factor on every gradient
 };
-KERNEL(sum_squares, (int64_t n, const float* g, double* out));
-KERNEL(adamw, (int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v));
+KERNEL(sum_squares, (int64_t n, const float* g, double* out), COST(0, 4 * n + 8));
+KERNEL(adamw, (int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v), COST(0, 4 * 8 * n));
+
+// --------------------------------------------------------------------------------------------------------- ceilings ---
+// Not operations either: loops that run at what the processor can do, to judge the other kernels by
+// (tools/common/ceilings.h).
+// multiply_add: x[i] = a x[i] + b, `times` times in registers, 2 flops each.   copy: y = x.
+KERNEL(multiply_add, (int64_t n, int64_t times, float a, float b, float* x), COST(2 * n * times, 4 * 2 * n));
+KERNEL(copy, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n));
 
 }  // namespace entangle

@@ -51,7 +51,7 @@ TEST(OperationErrors, Linear) {
       {[] {
          return linear(with_gaps(2, 3), of({4, 3}), {});
        },
-       "linear: x [2, 3] does not fit"},
+       "linear: x must be contiguous"},
       {[] {
          return linear({}, of({4, 3}), {});
        },

@@ -6,6 +6,7 @@
 
 #include "engine/safetensors.h"
 #include "nn/checkpoint.h"
+#include "nn/cost.h"
 #include "tests/files.h"
 #include "tests/program_runner.h"
 #include "tests/temporary_directory.h"
@@ -297,6 +298,35 @@ TEST_F(Programs, CostAndParityAnswerOnTheCommandLine) {
   expect_user_error({"check_parity", dir.path("data")}, {"cases.json"});
   const std::string golden = std::filesystem::absolute("tests/golden/supernet_cls_token_clamped");
   EXPECT_EQ(run({"check_parity", golden}).status, 0);
+}
+
+TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
+  const std::vector<std::string> command = {"bench_step", "--space", dir.path("tiny.yaml"), "--batch", "4"};
+  std::vector<std::string> more = command;
+  more.insert(more.end(), {"--breakdown", "--threads", "1"});
+  const Outcome outcome = run(more);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
+  const auto result = nlohmann::json::parse(outcome.out);
+  for (const char* key : {"step_s", "img_per_s", "gflop_per_image", "ceiling_gflops", "percent_of_ceiling"}) {
+    ASSERT_TRUE(result.contains(key)) << key;
+    EXPECT_GT(result[key], 0) << key;
+  }
+  // Backward, every product has two of its size, but the patches need no gradient.
+  const Config config = load_config(dir.path("tiny.yaml"), {});
+  const Architecture largest = config.space.largest();
+  const int64_t patches = 4 * 14 * 14 * largest.embed_dim;
+  const double gflop = 2e-9 * static_cast<double>(3 * cost_of(config.model, largest).macs - patches);
+  EXPECT_NEAR(result["gflop_per_image"], gflop, 0.5e-5);
+  for (const char* line : {"kernel ", "linear_backward_weight ", "adamw ", "between kernels ", "sum ", "ceilings, "}) {
+    EXPECT_NE(line_with(outcome.err, line), "") << line << " in " << outcome.err;
+  }
+  EXPECT_EQ(line_with(outcome.err, "mlp_forward").find("mlp_forward                   2 "), 0u) << outcome.err;
+  EXPECT_NE(line_with(outcome.err, "sum").find(" 100.0%"), std::string::npos) << outcome.err;
+
+  expect_user_error({"bench_step", "--space", "X"}, {"X", "fashion-mnist"});
+  expect_user_error({"bench_step", "--space", "T", "--batch", "0"}, {"--batch is 0", "65536"});
+  expect_user_error({"bench_step", "--space", "T", "--arch", "huge"}, {"huge", "max"});
 }
 
 TEST_F(Programs, CheckpointOfAnotherRunIsNotResumed) {

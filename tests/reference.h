@@ -358,4 +358,13 @@ Array<T> adamw(const AdamWStep& s, Array<T>& w, const Array<T>& g, Array<T>& m, 
   return Array<T>(g.size());
 }
 
+template <class T>
+Array<T> multiply_add(const Array<T>& x, int64_t times, double a, double b) {
+  Array<T> y = x;
+  for (T& e : y) {
+    for (int64_t t = 0; t < times; ++t) e = T(a) * e + T(b);
+  }
+  return y;
+}
+
 }  // namespace entangle::reference

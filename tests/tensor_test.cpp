@@ -258,10 +258,13 @@ TEST(KernelTiming, CountsLaunchesWhileItIsOn) {
   set_kernel_timing(false);
   gelu(x);
   EXPECT_EQ(forward->calls, 3);
+  EXPECT_EQ(forward->flops, 0);
+  EXPECT_EQ(forward->bytes, 3 * 2 * 4 * (1 << 16));
   EXPECT_GT(forward->seconds, 0);
   EXPECT_EQ(backward->calls, 0);
   set_kernel_timing(true);
   EXPECT_EQ(forward->calls, 0);
+  EXPECT_EQ(forward->bytes, 0);
   EXPECT_EQ(forward->seconds, 0);
   set_kernel_timing(false);
 }

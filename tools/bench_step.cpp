@@ -1,5 +1,5 @@
-// bench_step: times whole training steps of one subnet on synthetic images. One JSON line, with the keys of the PyTorch
-// peer that it is compared with.
+// bench_step: times whole training steps of one subnet on synthetic images, against what this machine can do in the same
+// minute. One JSON line, with the keys of the PyTorch peer that it is compared with.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/check.h"
@@ -15,6 +16,8 @@
 #include "engine/optimizer.h"
 #include "engine/parallel.h"
 #include "nn/supernet.h"
+#include "tools/common/breakdown.h"
+#include "tools/common/ceilings.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
 #include "tools/common/models.h"
@@ -43,7 +46,7 @@ struct Work {
   const SyntheticBatch& batch;
   bool forward_only;
 
-  void run(int64_t step) const {
+  void run(int step) const {
     if (forward_only) {
       supernet.forward(batch.images, architecture);
       return;
@@ -55,43 +58,36 @@ struct Work {
     }
     adamw_step(supernet.parameters(), AdamWOptions{}, step, 1e-3);
   }
-  double seconds(int64_t step) const {
+  double seconds(int step) const {
     const auto start = std::chrono::steady_clock::now();
     run(step);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 };
 
-double median_step(const Work& work) {
-  constexpr int kWarmup = 2, kSteps = 5;
+constexpr int kWarmup = 2, kSteps = 5;
+
+double median_step(const Work& work, int first) {
   std::vector<double> seconds;
-  for (int i = 0; i < kWarmup + kSteps; ++i) {
-    const double elapsed = work.seconds(i + 1);
-    if (i >= kWarmup) seconds.push_back(elapsed);
-  }
+  for (int i = 0; i < kSteps; ++i) seconds.push_back(work.seconds(first + i));
   std::nth_element(seconds.begin(), seconds.begin() + kSteps / 2, seconds.end());
   return seconds[kSteps / 2];
 }
 
-// One more step, kernel by kernel, on stderr: stdout keeps its one JSON line.
-void print_breakdown(const Work& work) {
-  set_kernel_timing(true);
-  const double whole = work.seconds(8);
-  set_kernel_timing(false);
-  std::vector<const KernelEntry*> entries;
-  double in_kernels = 0;
-  for (const KernelEntry* entry = all_kernels(); entry != nullptr; entry = entry->next) {
-    if (entry->calls > 0) entries.push_back(entry);
-    in_kernels += entry->seconds;
+// The fastest of more steps, kernel by kernel, on stderr: stdout keeps its one JSON line.
+void print_breakdown(const Work& work, double gflops_ceiling) {
+  Breakdown fastest;
+  for (int i = 0; i < kSteps; ++i) {
+    Breakdown step = break_down([&] { work.run(kWarmup + kSteps + i + 1); });
+    if (i == 0 || step.seconds < fastest.seconds) fastest = std::move(step);
   }
-  std::sort(entries.begin(), entries.end(), [](const auto* a, const auto* b) { return a->seconds > b->seconds; });
-  std::fprintf(stderr, "%-24s %6s %10s %7s\n", "kernel", "calls", "ms", "share");
-  for (const KernelEntry* entry : entries) {
-    std::fprintf(stderr, "%-24s %6lld %10.3f %6.1f%%\n", entry->name, static_cast<long long>(entry->calls),
-                 1e3 * entry->seconds, 100 * entry->seconds / whole);
-  }
-  std::fprintf(stderr, "%-24s %6s %10.3f %6.1f%%\n", "between kernels", "", 1e3 * (whole - in_kernels),
-               100 * (whole - in_kernels) / whole);
+  const double copy_ceiling = measure_copy_ceiling(), gflop = 1e-9 * static_cast<double>(fastest.flops());
+  std::fputs(format_breakdown(fastest, gflops_ceiling, copy_ceiling).c_str(), stderr);
+  std::fprintf(stderr, "ceilings, %s on %d threads: FMA %.1f GFLOP/s, copy %.1f GB/s\n", name_of(cpu_path()), threads(),
+               gflops_ceiling, copy_ceiling);
+  std::fprintf(stderr, "this step: %.3f GFLOP an image, %.1f GFLOP/s, %.1f %% of the FMA ceiling\n",
+               gflop / static_cast<double>(work.batch.images.size(0)), gflop / fastest.seconds,
+               100 * gflop / fastest.seconds / gflops_ceiling);
 }
 
 // To that many units of 1: rounded(x, 100) has two decimals.
@@ -101,10 +97,12 @@ double rounded(double value, double units) { return std::round(value * units) / 
 
 int main(int argc, char** argv) {
   Program program(
-      "Times whole training steps of one subnet (forward, backward, AdamW; synthetic images; median of five).",
+      "Times whole training steps of one subnet (forward, backward, AdamW; synthetic images; median of five). "
+      "gflop_per_image counts the matrix products; ceiling_gflops is measured on the same threads just before and "
+      "after.",
       "  ./bench_step --space T --arch max --batch 16\n"
       "  ./bench_step --space fashion-mnist --arch mean --batch 128 --threads 1\n"
-      "  ./bench_step --space T --breakdown            the time of each kernel\n");
+      "  ./bench_step --space T --breakdown            each kernel against the ceilings\n");
   std::string space, arch = "max";
   int64_t batch = 16;
   program.app().add_option("--space", space, "T, S, B, another built-in configuration, or a file")->required();
@@ -112,7 +110,8 @@ int main(int argc, char** argv) {
   program.number("--batch", batch, "images of a step (default 16)");
   bool forward_only = false, breakdown = false;
   program.app().add_flag("--forward-only", forward_only, "no backward pass and no optimiser: what a search does");
-  program.app().add_flag("--breakdown", breakdown, "on stderr, the time of each kernel in one more step");
+  program.app().add_flag("--breakdown", breakdown,
+                         "on stderr, each kernel's time and rate in the fastest of five more steps");
   program.settings_option();
   return program.run(argc, argv, [&] {
     CHECK(batch >= 1 && batch <= 65536, "--batch is ", batch, ", but must lie in 1 .. 65536");
@@ -121,8 +120,14 @@ int main(int argc, char** argv) {
     const SyntheticBatch images(config.model, batch);
     const Architecture architecture = resolve_architecture(arch, config.space);
     const Work work = {supernet, architecture, images, forward_only};
-    const double seconds = median_step(work);
-    if (breakdown) print_breakdown(work);
+    double ceiling = measure_gflops_ceiling();
+    double gflop = 0;  // of a step
+    for (int step = 1; step <= kWarmup; ++step) {
+      gflop = 1e-9 * static_cast<double>(break_down([&] { work.run(step); }).flops());
+    }
+    const double seconds = median_step(work, kWarmup + 1);
+    ceiling = std::max(ceiling, measure_gflops_ceiling());
+    if (breakdown) print_breakdown(work, ceiling);
     const nlohmann::ordered_json result = {{"peer", "entangle"},
                                            {"space", space},
                                            {"arch", arch},
@@ -136,6 +141,9 @@ int main(int argc, char** argv) {
                                            {"step_s", rounded(seconds, 1e5)},
                                            {"img_per_s", rounded(static_cast<double>(batch) / seconds, 100)},
                                            {"cpu_path", name_of(cpu_path())},
+                                           {"gflop_per_image", rounded(gflop / static_cast<double>(batch), 1e5)},
+                                           {"ceiling_gflops", rounded(ceiling, 10)},
+                                           {"percent_of_ceiling", rounded(100 * gflop / seconds / ceiling, 10)},
                                            {"peak_memory", memory_counters().peak}};
     std::printf("%s\n", result.dump().c_str());
   });

@@ -27,12 +27,6 @@ void check(const AttentionShape& s, const Tensor& qkv, const AttentionTables& ta
 float* values(const Tensor& table) { return table.defined() ? table.data() : nullptr; }
 float* gradient(const Tensor& table) { return table.defined() ? table.grad() : nullptr; }
 
-// Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D].
-int64_t forward_macs(const AttentionShape& s) {
-  const int64_t table_rows = s.max_relative_position > 0 ? 2 * s.max_relative_position + 2 : 0;
-  return s.batch * s.heads * s.tokens * s.head_dim * (2 * s.tokens + 4 * table_rows);
-}
-
 }  // namespace
 
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s) {
@@ -43,7 +37,7 @@ Tensor attention(const Tensor& qkv, const AttentionTables& tables, const Attenti
       tape != nullptr ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device()) : Tensor();
   kernels::attention_forward.on(qkv.device())(s, qkv.data(), values(tables.key_v), values(tables.key_h),
                                               values(tables.value_v), values(tables.value_h), y.data(), values(p));
-  count_macs(forward_macs(s));
+  count_macs(attention_macs(s));
   if (tape != nullptr) {
     tape->record("attention", y, [s, qkv, t = tables, p, dy = y.gradient_only()] {
       const GradTarget dqkv = qkv.grad_target();

@@ -1,0 +1,93 @@
+// The ceilings: the rows of their kernels, which record nothing (so these rows do by hand what check_case does), and
+// what is measured with them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "engine/ops.h"
+#include "engine/parallel.h"
+#include "tests/harness.h"
+#include "tests/reference.h"
+#include "tools/common/ceilings.h"
+
+namespace entangle {
+namespace {
+
+std::vector<float> draw(int64_t n) {
+  Rng rng(7, Stream::synthetic);
+  std::vector<float> values;
+  for (int64_t i = 0; i < n; ++i) values.push_back(static_cast<float>(rng.uniform(-1, 1)));
+  return values;
+}
+
+std::vector<float> run_multiply_add(const std::vector<float>& x, int64_t times, int thread_count, Faults& faults) {
+  set_threads(thread_count);
+  Guarded buffer(static_cast<int64_t>(x.size()));
+  std::copy(x.begin(), x.end(), buffer.data());
+  kernels::multiply_add.on(DeviceKind::cpu)(buffer.count(), times, 0.75f, -0.5f, buffer.data());
+  buffer.check("x", faults);
+  return buffer.values();
+}
+
+Faults check_multiply_add() {
+  const SettingsScope restore;
+  Faults faults;
+  for (const int64_t n : {1, 191, 1537, 6001}) {
+    const std::vector<float> x = draw(n);
+    for (const int64_t times : {0, 1, 9}) {
+      const auto want =
+          reference::multiply_add(reference::Array<reference::Bounded>(x.begin(), x.end()), times, 0.75, -0.5);
+      for (const CpuPath path : supported_paths()) {
+        set_cpu_path(path);
+        const std::string what = std::string(name_of(path)) + ": " + std::to_string(n) + " elements";
+        const std::vector<float> once = run_multiply_add(x, times, 1, faults);
+        compare(what, once, want, 8, faults);
+        compare_bits(what + ", two threads", run_multiply_add(x, times, 2, faults), once, faults);
+      }
+    }
+  }
+  return faults;
+}
+
+const Row multiply_add_row("multiply_add", {"multiply_add"}, check_multiply_add);
+
+Faults check_copy() {
+  const SettingsScope restore;
+  Faults faults;
+  for (const int64_t n : {1, 1003, (1 << 18) + 5}) {
+    const std::vector<float> x = draw(n);
+    for (const CpuPath path : supported_paths()) {
+      set_cpu_path(path);
+      for (const int thread_count : {1, 2}) {
+        set_threads(thread_count);
+        Guarded y(n);
+        kernels::copy.on(DeviceKind::cpu)(n, x.data(), y.data());
+        y.check("y", faults);
+        compare_bits(std::string(name_of(path)) + ": " + std::to_string(n) + " elements", y.values(), x, faults);
+      }
+    }
+  }
+  return faults;
+}
+
+const Row copy_row("copy", {"copy"}, check_copy);
+
+TEST(Ceilings, FollowThePath) {
+  const SettingsScope restore;
+  set_threads(1);
+  double gflops[kCpuPaths] = {};
+  for (const CpuPath path : supported_paths()) {
+    set_cpu_path(path);
+    gflops[static_cast<size_t>(path)] = measure_gflops_ceiling();
+    EXPECT_GT(gflops[static_cast<size_t>(path)], 0.1) << name_of(path);
+  }
+#if defined(__x86_64__)
+  // Twice the lanes and one instruction for two: four times the rate, less what others on the machine take away.
+  if (cpu_supports(CpuPath::avx2)) {
+    EXPECT_GT(gflops[1], 1.2 * gflops[0]);
+  }
+#endif
+}
+
+}  // namespace
+}  // namespace entangle

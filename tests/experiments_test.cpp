@@ -1,0 +1,106 @@
+// The scripts of tools/experiments: their errors, and what they write. The PyTorch peer is played by a shell script.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+
+#include "tests/files.h"
+#include "tests/temporary_directory.h"
+
+namespace entangle {
+namespace {
+
+struct Result {
+  int status;
+  std::string text;  // stdout and stderr
+};
+
+Result run_shell(const std::string& command) {
+  std::FILE* pipe = popen(("exec 2>&1; " + command).c_str(), "r");
+  CHECK(pipe != nullptr, "cannot run a shell");
+  std::string text;
+  for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
+  return {WEXITSTATUS(pclose(pipe)), text};
+}
+
+void expect_one_line(const Result& result, const std::string& part) {
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.text.rfind("error: ", 0), 0u) << result.text;
+  EXPECT_EQ(std::count(result.text.begin(), result.text.end(), '\n'), 1) << result.text;
+  EXPECT_NE(result.text.find(part), std::string::npos) << part << " in " << result.text;
+}
+
+// `python` answers as a machine with PyTorch 9.9 would: 2 img/s, 4 compiled; "none" fails.
+void write_python(const std::string& path) {
+  write_raw(path, R"(#!/bin/sh
+case "$*" in
+  -c*) echo 9.9 ;;
+  *none*) echo "out of luck" >&2; exit 1 ;;
+  *--compile*) echo '{"step_s": 0.5, "img_per_s": 4.0}' ;;
+  *) echo '{"step_s": 0.5, "img_per_s": 2.0}' ;;
+esac
+)");
+  std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+}
+
+const std::string kCompare = "tools/experiments/compare_peers.sh ";
+
+TEST(ComparePeers, SaysWhatIsMissing) {
+  const TemporaryDirectory dir;
+  write_raw(dir.path("peer.py"), "");
+  expect_one_line(run_shell("ENTANGLE_PEER= " + kCompare), "ENTANGLE_PEER");
+  expect_one_line(run_shell(kCompare + dir.path("none.py")), "there is no file " + dir.path("none.py"));
+  expect_one_line(run_shell("PYTHON=" + dir.path("python") + " " + kCompare + dir.path("peer.py")),
+                  "there is no " + dir.path("python"));
+  expect_one_line(run_shell("PYTHON=false " + kCompare + dir.path("peer.py")), "false has no PyTorch");
+  expect_one_line(run_shell("ENTANGLE_PROGRAMS=" + dir.root() + " " + kCompare + dir.path("peer.py")), "run make");
+}
+
+TEST(ComparePeers, TableHasTheBestOfEachAndTheRatios) {
+  const TemporaryDirectory dir;
+  write_raw(dir.path("peer.py"), "");
+  write_python(dir.path("python"));
+  const Result result = run_shell(
+      "SPACES=fashion-mnist ROUNDS=1 BATCH=1 VARIANTS='gather none gather+compile' PYTHON=" + dir.path("python") + " " +
+      kCompare + dir.path("peer.py"));
+  EXPECT_EQ(result.status, 0) << result.text;
+  for (const char* part : {"PyTorch 9.9", "fashion-mnist training none failed: out of luck",
+                           "| space | work | entangle | PyTorch gather | PyTorch none | PyTorch gather+compile | "
+                           "entangle / best PyTorch |"}) {
+    EXPECT_NE(result.text.find(part), std::string::npos) << part << " in " << result.text;
+  }
+  for (const std::string work : {"training", "forward"}) {
+    const size_t at = result.text.find("| fashion-mnist | " + work + " | ");
+    ASSERT_NE(at, std::string::npos) << result.text;
+    double ours = 0, ratio = 0;
+    const std::string format = "| fashion-mnist | " + work + " | %lf | 2.0 | failed | 4.0 | %lf |";
+    ASSERT_EQ(std::sscanf(result.text.c_str() + at, format.c_str(), &ours, &ratio), 2) << result.text.substr(at);
+    EXPECT_GT(ours, 0);
+    EXPECT_NEAR(ratio, ours / 4, 0.006);
+  }
+}
+
+TEST(Scaling, WritesATableAndAPlot) {
+  const TemporaryDirectory dir;
+  const Result result = run_shell(
+      "BATCHES='1 2' IMAGE_SIZES=32 SUBNETS='fashion-mnist:min' BATCH=1 "
+      "tools/experiments/scaling.sh " +
+      dir.path("out"));
+  ASSERT_EQ(result.status, 0) << result.text;
+  const std::string table = read_raw(dir.path("out/scaling.tsv")), plot = read_raw(dir.path("out/scaling.svg"));
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 1 + 4) << table;
+  EXPECT_NE(table.find("\ntokens\t32 px\t1\t"), std::string::npos) << table;
+  size_t points = 0;
+  for (size_t at = 0; (at = plot.find("<circle", at)) != std::string::npos; ++at) ++points;
+  EXPECT_EQ(points, 4u);
+  EXPECT_EQ(plot.rfind("</svg>\n"), plot.size() - 7);
+  for (const char* broken : {"nan", "inf", "NaN"}) EXPECT_EQ(plot.find(broken), std::string::npos) << broken;
+  expect_one_line(run_shell("ENTANGLE_PROGRAMS=" + dir.root() + " tools/experiments/scaling.sh " + dir.path("other")),
+                  "run make");
+  EXPECT_FALSE(std::filesystem::exists(dir.path("other")));
+}
+
+}  // namespace
+}  // namespace entangle

@@ -1,0 +1,15 @@
+// What this machine can do at most, measured by the program that is about to be judged by it: on shared machines the
+// ceilings move from one minute to the next.
+#pragma once
+
+namespace entangle {
+
+// Fused multiply-adds in registers on all threads, with the instruction-set path in use. About 0.1 s; the best of many
+// short runs, so that a disturbance does not lower the ceiling.
+double measure_gflops_ceiling();
+
+// Copying between buffers much larger than the last-level cache on all threads; bytes read and bytes written are
+// counted. About 0.3 s.
+double measure_copy_ceiling();  // GB/s
+
+}  // namespace entangle
