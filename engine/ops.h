@@ -40,7 +40,7 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision preci
 struct LinearShape {
   int64_t rows, in, out, groups;    // R, I, O, G
   int64_t w_row, w_group, b_group;  // strides of w and b in elements
-  Precision precision;
+  Precision precision = Precision::fp32;
 };
 // The biases b and db may be null.
 KERNEL(linear_forward, (const LinearShape& s, const float* x, const float* w, const float* b, float* y),
