@@ -49,7 +49,9 @@ int main(int argc, char** argv) {
   program.app().add_option("DIR", folders, "golden folders")->required();
   return program.run(argc, argv, [&] {
     int failed = 0;
-    for (const std::string& folder : folders) failed += print_report(folder, entangle::check_parity(folder));
+    for (const std::string& folder : folders) {
+      failed += print_report(folder, entangle::check_parity(folder, program.device()));
+    }
     CHECK(failed == 0, failed, failed == 1 ? " comparison is" : " comparisons are", " beyond tolerance");
   });
 }

@@ -37,6 +37,7 @@ int64_t forward_macs(const AttentionShape& s) {
 
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s) {
   check(s, qkv, tables);
+  common_device("attention", {&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
   const Tensor p =

@@ -13,6 +13,7 @@ Tensor residual(const Tensor& x, const Tensor& branch, const Tensor& factor) {
   const int64_t batch = x.size(0), n = batch > 0 ? x.count() / batch : 0;
   CHECK(!factor.defined() || (factor.shape() == Shape({batch}) && factor.contiguous()), "residual: factor ",
         factor.shape().str(), " for ", batch, " images");
+  common_device("residual", {&x, &branch, &factor});
   Tensor y = Tensor::empty(x.shape(), x.device());
   kernels::residual_forward.on(x.device())(batch, n, x.data(), branch.data(),
                                            factor.defined() ? factor.data() : nullptr, y.data());
