@@ -83,7 +83,7 @@ struct AttentionShape {
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
 };
-static inline int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
+static inline ENTANGLE_HOST_DEVICE int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape);
 
