@@ -20,9 +20,10 @@ KERNEL_FLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 # Kernels are compiled once for each instruction-set path of this processor's family.
 ifeq ($(shell uname -m),x86_64)
-PATHS := baseline avx2 avx512
+PATHS := baseline avx2 avx512 avx512_bf16
 FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 else
 PATHS := baseline
 endif

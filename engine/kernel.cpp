@@ -51,7 +51,7 @@ CpuPath& current_path() {
 }  // namespace
 
 const char* name_of(CpuPath path) {
-  static const char* const names[] = {"baseline", "avx2", "avx512"};
+  static const char* const names[] = {"baseline", "avx2", "avx512", "avx512_bf16"};
   return names[static_cast<int>(path)];
 }
 
@@ -65,6 +65,8 @@ bool cpu_supports(CpuPath path) {
     case CpuPath::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    case CpuPath::avx512_bf16:
+      return cpu_supports(CpuPath::avx512) && __builtin_cpu_supports("avx512bf16");
   }
   return false;
 #else

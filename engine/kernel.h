@@ -32,8 +32,8 @@ namespace entangle {
 
 // Instruction-set paths, slowest first. A build for another processor has the baseline only.
 #if defined(__x86_64__)
-enum class CpuPath { baseline, avx2, avx512 };
-inline constexpr int kCpuPaths = 3;
+enum class CpuPath { baseline, avx2, avx512, avx512_bf16 };
+inline constexpr int kCpuPaths = 4;
 #else
 enum class CpuPath { baseline };
 inline constexpr int kCpuPaths = 1;
@@ -41,7 +41,7 @@ inline constexpr int kCpuPaths = 1;
 
 const char* name_of(CpuPath path);
 bool cpu_supports(CpuPath path);
-// The path in use: the fastest that this processor supports, or ENTANGLE_CPU=baseline|avx2|avx512 in the environment.
+// The path in use: the fastest that this processor supports, or ENTANGLE_CPU=baseline|avx2|avx512|avx512_bf16 in the environment.
 CpuPath cpu_path();
 // Overrides the path. Throws Error naming the path when the processor lacks it.
 void set_cpu_path(CpuPath path);
@@ -147,8 +147,11 @@ struct Kernel<void(Parameters...)> {
   namespace avx512 {                          \
   void name arguments;                        \
   }                                           \
+  namespace avx512_bf16 {                     \
+  void name arguments;                        \
+  }                                           \
   }
-#define ENTANGLE_CPU_ADDRESSES(name) &cpu::baseline::name, &cpu::avx2::name, &cpu::avx512::name
+#define ENTANGLE_CPU_ADDRESSES(name) &cpu::baseline::name, &cpu::avx2::name, &cpu::avx512::name, &cpu::avx512_bf16::name
 #else
 #define ENTANGLE_DECLARE_CPU(name, arguments) \
   namespace cpu {                             \

@@ -114,7 +114,8 @@ KERNEL(mlp_backward,
 // bucket sums of p~ times the table.
 // qkv [B, N, 3*H*D], rows [Q | K | V], each [H, D]; tables [2m+2, D]; y [B, N, H*D].
 // m = 0 means no relative position: the tables are then undefined (null).
-// p [B, H, N, N] is kept for the backward pass, its rows padded with zeros to attention_row(N) values.
+// p [B, H, N, N] is kept for the backward pass, its rows padded with zeros to attention_row(N) values; with `recompute`
+// it is not, and the backward pass computes it again.
 // With dp~_ij = dy_i . (v_j + value terms), D_i = sum_j p~_ij dp~_ij:
 //   g_ij = scale p_ij (mask_ij dp~_ij - D_i)
 //   dq_i = sum_j g_ij (k_j + key terms),  dk_j = sum_i g_ij q_i,  dv_j = sum_i p~_ij dy_i
@@ -139,7 +140,7 @@ static inline int64_t attention_scores(const AttentionShape& s) {
   return s.batch * s.heads * s.tokens * attention_row(s.tokens);
 }
 struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
-Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape);
+Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape, bool recompute = false);
 
 // p may be null: not kept
 KERNEL(attention_forward,
@@ -151,8 +152,9 @@ KERNEL(attention_backward,
        (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h, const float* value_v,
         const float* value_h, const float* p, const float* dy, float* dqkv, bool add, float* dkey_v, float* dkey_h,
         float* dvalue_v, float* dvalue_h),
-       COST(4 * attention_macs(s), 4 * ((4 + 3 * (1 + add)) * attention_values(s) + attention_scores(s) +
-                                        12 * attention_table_rows(s) * s.head_dim)));
+       COST((4 + (p == nullptr)) * attention_macs(s),
+            4 * ((4 + 3 * (1 + add)) * attention_values(s) + (p != nullptr) * attention_scores(s) +
+                 12 * attention_table_rows(s) * s.head_dim)));
 
 // --------------------------------------------------------------------------------------------------------- patchify ---
 // Cuts images [B, channels, S, S] into (S/P)^2 patches in row-major order: y [B, (S/P)^2, channels*P*P], a patch

@@ -89,11 +89,11 @@ int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& 
   int64_t sum = s.patches * s.patch_values;    // the patch projection's input
   for (size_t i = 0; i < a.num_heads.size(); ++i) {
     const BlockSizes b = block_of(c, a, i);
-    sum += norm + stream;                                 // layer_norm; the qkv layer's input
-    sum += 3 * s.tokens * b.attention;                    // attention's input
-    sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
-    sum += s.tokens * b.attention;                        // proj's input
-    sum += norm + stream;                                 // layer_norm; fc1's input
+    sum += norm + stream;                                                   // layer_norm; the qkv layer's input
+    sum += 3 * s.tokens * b.attention;                                      // attention's input
+    if (!c.recompute) sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
+    sum += s.tokens * b.attention;                                          // proj's input
+    sum += norm + stream;                                                   // layer_norm; fc1's input
     if (c.dropout > 0) {
       sum += 2 * s.tokens * b.hidden;  // inputs of gelu and fc2
     } else if (!c.recompute) {

@@ -197,8 +197,8 @@ class Supernet::Pass {
     AttentionTables tables;
     if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
     const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
-    return unscaled_dropout(
-        linear(attention(qkv, tables, s), block_of(b.proj_w, e_, width), vector(b.proj_b, e_), config_.precision));
+    return unscaled_dropout(linear(attention(qkv, tables, s, config_.recompute), block_of(b.proj_w, e_, width),
+                                   vector(b.proj_b, e_), config_.precision));
   }
 
   Tensor mlp_branch(const Tensor& x, const Block& b, int64_t i) {

@@ -63,6 +63,9 @@ struct Case {
   double tolerance = 8;  // c of compare()
 };
 
+// "what size size ...": the name of a case.
+std::string describe(const std::string& what, const std::vector<int64_t>& sizes);
+
 // Everything in the list above.
 Faults check_case(const Case& c);
 

@@ -105,4 +105,10 @@ SettingsScope::~SettingsScope() {
   set_poison(false);
 }
 
+std::string describe(const std::string& what, const std::vector<int64_t>& sizes) {
+  std::string text = what;
+  for (const int64_t size : sizes) text += " " + std::to_string(size);
+  return text;
+}
+
 }  // namespace entangle

@@ -37,15 +37,16 @@ TEST(KernelCost, AttentionCountsTheFactorisedProducts) {
   const auto forward = [&](float* p) {
     return costs::attention_forward(s, given, given, given, given, given, into, p);
   };
-  const auto backward = [&](bool add) {
-    return costs::attention_backward(s, given, given, given, given, given, given, given, into, add, into, into, into,
-                                     into);
+  const auto backward = [&](bool add, const float* p) {
+    return costs::attention_backward(s, given, given, given, given, given, p, given, into, add, into, into, into, into);
   };
   constexpr int64_t kFlops = 6 * 2 * (2 * 5 * 5 * 4 + 4 * 5 * 4 * 4);
   expect_cost(forward(into), kFlops, (6 * (4 * 20 + 80) + 4 * 16) * kFloat);
   expect_cost(forward(none), kFlops, (6 * 4 * 20 + 4 * 16) * kFloat);
-  expect_cost(backward(false), 2 * kFlops, (6 * (4 * 20 + 80 + 3 * 20) + 4 * 16 + 2 * 4 * 16) * kFloat);
-  expect_cost(backward(true), 2 * kFlops, (6 * (4 * 20 + 80 + 6 * 20) + 4 * 16 + 2 * 4 * 16) * kFloat);
+  expect_cost(backward(false, given), 2 * kFlops, (6 * (4 * 20 + 80 + 3 * 20) + 4 * 16 + 2 * 4 * 16) * kFloat);
+  expect_cost(backward(true, given), 2 * kFlops, (6 * (4 * 20 + 80 + 6 * 20) + 4 * 16 + 2 * 4 * 16) * kFloat);
+  // Without p, scores and key terms once more: half of a forward pass.
+  expect_cost(backward(false, none), 2 * kFlops + kFlops / 2, (6 * (4 * 20 + 3 * 20) + 4 * 16 + 2 * 4 * 16) * kFloat);
   s.max_relative_position = 0;
   expect_cost(forward(none), 6 * 2 * 2 * 5 * 5 * 4, 6 * 4 * 20 * kFloat);
   // One head at 224 x 224: 9.94 MFLOP of scores and values, 3.03 of relative position.

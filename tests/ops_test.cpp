@@ -1,5 +1,5 @@
-// One row per operation of engine/ops.h; adamw and sum_squares have theirs in optimizer_ops_test.cpp. What a row is put
-// through: tests/harness.h.
+// One row per operation of engine/ops.h; linear and mlp have theirs in linear_ops_test.cpp, adamw and sum_squares in
+// optimizer_ops_test.cpp. What a row is put through: tests/harness.h.
 #include "engine/ops.h"
 
 #include <gtest/gtest.h>
@@ -11,68 +11,6 @@
 
 namespace entangle {
 namespace {
-
-std::string describe(const std::string& what, const std::vector<int64_t>& sizes) {
-  std::string text = what;
-  for (const int64_t size : sizes) text += " " + std::to_string(size);
-  return text;
-}
-
-// ---------------------------------------------------------------------------------------------------------- linear ---
-
-struct LinearRow {
-  const char* name;
-  int64_t rows, in, out,
-      groups;  // groups 0: a weight [out, in] and x [rows, in]; else [groups, out, in], [1, rows, in]
-  Shape weight_parent, weight_begin, bias_parent;
-  bool bias, dx;
-};
-
-Case linear_case(const LinearRow& row, Precision precision) {
-  const reference::LinearSize s = {row.rows, row.in, row.out, std::max<int64_t>(row.groups, 1), precision};
-  const bool grouped = row.groups > 0, bias = row.bias;
-  const Shape w = grouped ? Shape{row.groups, row.out, row.in} : Shape{row.out, row.in};
-  const Shape b = grouped ? Shape{row.groups, row.out} : Shape{row.out};
-  std::vector<Input> inputs = {{"x", grouped ? Shape{1, row.rows, row.in} : Shape{row.rows, row.in}},
-                               {"w", w, row.weight_parent, row.weight_begin}};
-  inputs[0].requires_grad = row.dx;
-  if (bias) inputs.push_back({"b", b, row.bias_parent});
-  return {describe(row.name, {s.rows, s.in, s.groups, s.out}) + (precision == Precision::bf16 ? ", bf16" : ""),
-          inputs,
-          grouped ? Shape{1, row.rows, s.groups * row.out} : Shape{row.rows, row.out},
-          [=](const std::vector<Tensor>& t) { return linear(t[0], t[1], bias ? t[2] : Tensor(), precision); },
-          [s](const auto& in) { return reference::linear(s, in); },
-          [s](const auto& in, const auto& dy) { return reference::linear_backward(s, in, dy); }};
-}
-
-std::vector<Case> linear_cases() {
-  const LinearRow rows[] = {
-      {"one of each", 1, 1, 1, 0, {}, {}, {}, true, true},
-      {"one row, no bias", 1, 17, 5, 0, {}, {}, {}, false, true},
-      {"one column", 9, 1, 33, 0, {}, {}, {}, true, true},
-      {"one output", 13, 29, 1, 0, {}, {}, {}, true, true},
-      {"odd", 7, 19, 23, 0, {}, {}, {}, true, true},
-      {"first rows and columns", 11, 24, 40, 0, {64, 48}, {}, {64}, true, true},
-      {"inner rows and columns", 10, 21, 35, 0, {64, 48}, {3, 5}, {64}, true, true},
-      {"x without gradient", 6, 48, 31, 0, {40, 50}, {}, {}, true, false},
-      {"subnet", 50, 216, 756, 0, {800, 256}, {}, {800}, true, true},
-      {"beyond one block", 137, 300, 131, 0, {}, {}, {}, true, true},
-      {"long rows", 3, 1031, 18, 0, {}, {}, {}, true, true},
-      {"many rows", 533, 9, 12, 0, {}, {}, {}, true, true},
-      {"three groups", 17, 20, 24, 3, {}, {}, {}, true, true},
-      {"three groups, no bias", 5, 33, 7, 3, {3, 9, 40}, {}, {}, false, true},
-      {"three groups, sliced", 26, 36, 40, 3, {3, 64, 60}, {}, {3, 64}, true, true},
-      {"three groups, contiguous bias", 26, 36, 40, 3, {3, 64, 60}, {}, {5, 40}, true, true},
-      {"three groups beyond one block", 70, 130, 67, 3, {3, 80, 144}, {}, {3, 80}, true, true},
-  };
-  std::vector<Case> cases;
-  for (const LinearRow& row : rows) {
-    for (const Precision precision : {Precision::fp32, Precision::bf16}) cases.push_back(linear_case(row, precision));
-  }
-  return cases;
-}
-
-const Row linear_row("linear", {"linear_forward", "linear_backward_input", "linear_backward_weight"}, linear_cases);
 
 // ------------------------------------------------------------------------------------------------------ layer_norm ---
 
@@ -130,54 +68,11 @@ std::vector<Case> gelu_cases() {
 
 const Row gelu_row("gelu", {"gelu_forward", "gelu_backward"}, gelu_cases);
 
-// ------------------------------------------------------------------------------------------------------------- mlp ---
-
-struct MlpRow {
-  const char* name;
-  int64_t rows, in, hidden, out;
-  Shape parent1, parent2;
-  bool dx = true, recompute = false;
-};
-
-Case mlp_case(const MlpRow& row, Precision precision) {
-  const reference::LinearSize first = {row.rows, row.in, row.hidden, 1, precision};
-  const reference::LinearSize second = {row.rows, row.hidden, row.out, 1, precision};
-  std::vector<Input> inputs = {{"x", {row.rows, row.in}},
-                               {"w1", {row.hidden, row.in}, row.parent1},
-                               {"b1", {row.hidden}},
-                               {"w2", {row.out, row.hidden}, row.parent2},
-                               {"b2", {row.out}}};
-  inputs[0].requires_grad = row.dx;
-  return {describe(row.name, {row.rows, row.in, row.hidden, row.out}) + (precision == Precision::bf16 ? ", bf16" : ""),
-          inputs,
-          {row.rows, row.out},
-          [=](const std::vector<Tensor>& t) { return mlp(t[0], t[1], t[2], t[3], t[4], precision, row.recompute); },
-          [=](const auto& in) { return reference::mlp(first, second, in); },
-          [=](const auto& in, const auto& dy) { return reference::mlp_backward(first, second, in, dy); },
-          3};  // as for gelu
-}
-
-std::vector<Case> mlp_cases() {
-  const MlpRow rows[] = {{"one of each", 1, 1, 1, 1, {}, {}},
-                         {"odd", 7, 5, 19, 11, {}, {}},
-                         {"x without gradient", 9, 6, 13, 4, {}, {}, false},
-                         {"sliced", 50, 21, 75, 24, {96, 40}, {40, 96}},
-                         {"beyond one block", 131, 33, 130, 17, {}, {}},
-                         {"computed again", 60, 21, 75, 24, {96, 40}, {40, 96}, true, true},
-                         {"wide", 5, 7, 2100, 3, {}, {}}};
-  std::vector<Case> cases;
-  for (const MlpRow& row : rows) {
-    for (const Precision precision : {Precision::fp32, Precision::bf16}) cases.push_back(mlp_case(row, precision));
-  }
-  return cases;
-}
-
-const Row mlp_row("mlp", {"mlp_forward", "mlp_backward"}, mlp_cases);
-
 // ------------------------------------------------------------------------------------------------------- attention ---
 
 // c = 2: the errors of N scores reach an entry of p counted as if all had one sign; what occurs is a tenth of it.
-Case attention_case(int64_t batch, int64_t side, int64_t heads, int64_t head_dim, int64_t m, float dropout) {
+Case attention_case(int64_t batch, int64_t side, int64_t heads, int64_t head_dim, int64_t m, float dropout,
+                    bool recompute = false) {
   const AttentionShape s = {batch,
                             side * side + 1,
                             heads,
@@ -191,26 +86,29 @@ Case attention_case(int64_t batch, int64_t side, int64_t heads, int64_t head_dim
   for (const char* name : {"key_v", "key_h", "value_v", "value_h"}) {
     if (m > 0) inputs.push_back({name, {2 * m + 2, head_dim}});
   }
-  return {
-      describe("batch, side, heads, width, m", {batch, side, heads, head_dim, m}) + (dropout > 0 ? ", dropout" : ""),
-      inputs,
-      {batch, s.tokens, heads * head_dim},
-      [s](const std::vector<Tensor>& t) {
-        if (t.size() == 1) return attention(t[0], {}, s);
-        return attention(t[0], {t[1], t[2], t[3], t[4]}, s);
-      },
-      [s](const auto& in) { return reference::attention(s, in); },
-      [s](const auto& in, const auto& dy) { return reference::attention_backward(s, in, dy); },
-      2};
+  return {describe("batch, side, heads, width, m", {batch, side, heads, head_dim, m}) +
+              (dropout > 0 ? ", dropout" : "") + (recompute ? ", computed again" : ""),
+          inputs,
+          {batch, s.tokens, heads * head_dim},
+          [s, recompute](const std::vector<Tensor>& t) {
+            if (t.size() == 1) return attention(t[0], {}, s, recompute);
+            return attention(t[0], {t[1], t[2], t[3], t[4]}, s, recompute);
+          },
+          [s](const auto& in) { return reference::attention(s, in); },
+          [s](const auto& in, const auto& dy) { return reference::attention_backward(s, in, dy); },
+          2};
 }
 
 std::vector<Case> attention_cases() {
-  return {
-      attention_case(1, 1, 1, 8, 1, 0),    attention_case(2, 2, 3, 8, 1, 0),     attention_case(3, 2, 1, 5, 3, 0),
-      attention_case(1, 4, 2, 20, 2, 0),   attention_case(2, 4, 3, 32, 3, 0),    attention_case(1, 4, 1, 64, 14, 0),
-      attention_case(2, 5, 2, 20, 2, 0),   attention_case(1, 5, 2, 32, 0, 0),    attention_case(2, 2, 2, 64, 0, 0),
-      attention_case(1, 7, 1, 32, 4, 0),   attention_case(2, 4, 2, 20, 2, 0.3f), attention_case(1, 5, 3, 8, 0, 0.1f),
-      attention_case(1, 14, 1, 16, 14, 0), attention_case(1, 17, 1, 5, 14, 0)};
+  return {attention_case(1, 1, 1, 8, 1, 0),        attention_case(2, 2, 3, 8, 1, 0),
+          attention_case(3, 2, 1, 5, 3, 0),        attention_case(1, 4, 2, 20, 2, 0),
+          attention_case(2, 4, 3, 32, 3, 0),       attention_case(1, 4, 1, 64, 14, 0),
+          attention_case(2, 5, 2, 20, 2, 0),       attention_case(1, 5, 2, 32, 0, 0),
+          attention_case(2, 2, 2, 64, 0, 0),       attention_case(1, 7, 1, 32, 4, 0),
+          attention_case(2, 4, 2, 20, 2, 0.3f),    attention_case(1, 5, 3, 8, 0, 0.1f),
+          attention_case(1, 14, 1, 16, 14, 0),     attention_case(1, 17, 1, 5, 14, 0),
+          attention_case(0, 2, 2, 8, 1, 0),        attention_case(2, 5, 2, 20, 2, 0, true),
+          attention_case(1, 5, 2, 32, 0, 0, true), attention_case(2, 4, 2, 20, 2, 0.3f, true)};
 }
 
 const Row attention_row("attention", {"attention_forward", "attention_backward"}, attention_cases);

@@ -189,12 +189,11 @@ static inline void multiply_with_table(const Plan& plan, const Workspace& w, con
   }
 }
 
-static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
-                         const Tables& value, float* y, float* p) {
+// P, and with dropout and by place what keep_row makes of it.
+static void probabilities(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
+                          float* p) {
   const float* q = qkv + plan.qkv_offset(pair);
-  const float *k = q + plan.y_row, *v = k + plan.y_row;
-  pack_transposed(k, plan.qkv_row, w.keys);
-  pack_rows(v, plan.qkv_row, w.first);
+  pack_transposed(q + plan.y_row, plan.qkv_row, w.keys);
   if (plan.relative()) {
     multiply(plan.n, {q, plan.qkv_row, 1}, key.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   }
@@ -204,6 +203,12 @@ static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, con
     softmax_block(plan, count, w.block, p + first * plan.row);
     for (int64_t i = first; i < first + count; ++i) keep_row(plan, w, pair, i, p + i * plan.row);
   }
+}
+
+static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
+                         const Tables& value, float* y, float* p) {
+  pack_rows(qkv + plan.qkv_offset(pair) + 2 * plan.y_row, plan.qkv_row, w.first);
+  probabilities(plan, w, pair, qkv, key, p);
   multiply_with_table(plan, w, plan.s.dropout > 0 ? w.kept : p, w.first, value.rows, y + plan.y_offset(pair),
                       plan.y_row, false);
 }
@@ -245,6 +250,7 @@ static void score_gradients(const Plan& plan, const Workspace& w, int64_t pair, 
   }
 }
 
+// p null: computed again, where G replaces it row by row.
 static void backward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
                           const Tables& value, const float* p, const float* dy, float* dqkv, bool add, float* dtk,
                           float* dtv) {
@@ -252,11 +258,16 @@ static void backward_pair(const Plan& plan, const Workspace& w, int64_t pair, co
   const float *q = qkv + plan.qkv_offset(pair), *out = dy + plan.y_offset(pair);
   const float *k = q + plan.y_row, *v = k + plan.y_row;
   float *dq = dqkv + plan.qkv_offset(pair), *dk = dq + plan.y_row, *dv = dk + plan.y_row;
+  if (p == nullptr) {
+    probabilities(plan, w, pair, qkv, key, w.scores);
+    p = w.scores;
+  } else {
+    for (int64_t i = 0; i < n; ++i) keep_row(plan, w, pair, i, p + i * row);
+  }
   pack_transposed(v, stride, w.keys);
   pack_rows(k, stride, w.first);
   pack_rows(q, stride, w.second);
   pack_rows(out, plan.y_row, w.third);
-  for (int64_t i = 0; i < n; ++i) keep_row(plan, w, pair, i, p + i * row);
   multiply(n, {plan.s.dropout > 0 ? w.kept : p, 1, row}, w.third, add ? dv : nullptr, stride, dv, stride, d);
   if (plan.relative()) {
     multiply(places, {w.sums, 1, plan.terms}, w.third, dtv, d, dtv, d, d);
@@ -282,7 +293,8 @@ void attention_backward(const AttentionShape& s, const float* qkv, const float* 
     float* own = partial + chunk * 2 * table;
     memset(own, 0, static_cast<size_t>(2 * table) * sizeof(float));
     for (int64_t pair = chunk * plan.per_chunk; pair < min_of(plan.pairs, (chunk + 1) * plan.per_chunk); ++pair) {
-      backward_pair(plan, w, pair, qkv, key, value, p + pair * plan.n * plan.row, dy, dqkv, add, own, own + table);
+      backward_pair(plan, w, pair, qkv, key, value, p == nullptr ? nullptr : p + pair * plan.n * plan.row, dy, dqkv,
+                    add, own, own + table);
     }
   });
   for (int64_t chunk = 0; plan.relative() && chunk < plan.chunks; ++chunk) {

@@ -18,7 +18,7 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-#if defined(ENTANGLE_ISA_avx512)
+#if defined(ENTANGLE_ISA_avx512) || defined(ENTANGLE_ISA_avx512_bf16)
 enum { kMostVectors = 4, kAccumulators = 24, kMostTileRows = 12 };
 #elif defined(ENTANGLE_ISA_avx2)
 enum { kMostVectors = 2, kAccumulators = 12, kMostTileRows = 8 };

@@ -36,11 +36,10 @@ enum { kPanel = kVectors * kLanes, kDepth = 256 };  // kDepth: a panel of that m
 
 // Where the elements of a matrix lie: (i, j) at data[i*row + j*col].
 template <class Element>
-struct ViewOf {
+struct View {
   const Element* data;
   int64_t row, col;
 };
-typedef ViewOf<float> View;
 
 static inline void multiply_add(vec& sum, const float* a, const float* b) { sum += splat(*a) * load(b); }
 
@@ -59,31 +58,10 @@ static inline int64_t packed_floats(int64_t depth, int64_t columns) {
   return chunks_of(columns, kPanel) * kPanel * depth;
 }
 
-// Packs rows [0, depth) of columns [first, first + count), count <= kPanel, into one panel.
-static inline void pack_panel(const View& b, int64_t depth, int64_t first, int64_t count, float* panel) {
-  if (b.col == 1) {
-    for (int64_t k = 0; k < depth; ++k) {
-      const float* from = b.data + k * b.row + first;
-      float* to = panel + k * kPanel;
-      if (count == kPanel) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
-      } else {
-        for (int64_t j = 0; j < kPanel; ++j) to[j] = j < count ? from[j] : 0.0f;
-      }
-    }
-    return;
-  }
-  for (int64_t j = 0; j < kPanel; ++j) {
-    const float* from = b.data + (first + j) * b.col;
-    for (int64_t k = 0; k < depth; ++k) panel[k * kPanel + j] = j < count ? from[k * b.row] : 0.0f;
-  }
-}
-
 // rows x kPanel tile of C, `depth` elements deep. The sums begin at start[column] (kPanel values; null: at zero). The
 // last panel's tile has fewer than kPanel columns.
 template <int rows, class Element>
-static inline void tile(const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c, int64_t c_row,
+static inline void tile(const View<Element>& a, const Element* panel, int64_t depth, float* c, int64_t c_row,
                         int64_t columns, const float* start, bool add) {
   vec acc[rows][kVectors];
 #pragma GCC unroll 8
@@ -125,7 +103,7 @@ static inline void tile(const ViewOf<Element>& a, const Element* panel, int64_t 
 
 // The same for the last rows of a matrix, fewer than kRows.
 template <int rows, class Element>
-static inline void last_tile(int64_t count, const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c,
+static inline void last_tile(int64_t count, const View<Element>& a, const Element* panel, int64_t depth, float* c,
                              int64_t c_row, int64_t columns, const float* start, bool add) {
   if constexpr (rows > 0) {
     if (count == rows) return tile<rows>(a, panel, depth, c, c_row, columns, start, add);
@@ -135,9 +113,9 @@ static inline void last_tile(int64_t count, const ViewOf<Element>& a, const Elem
 
 // C[rows, columns] (+)= A B with one panel of B.
 template <class Element>
-static inline void multiply_panel(int64_t rows, const ViewOf<Element>& a, const Element* panel, int64_t depth, float* c,
+static inline void multiply_panel(int64_t rows, const View<Element>& a, const Element* panel, int64_t depth, float* c,
                                   int64_t c_row, int64_t columns, const float* start, bool add) {
-  ViewOf<Element> rest = a;
+  View<Element> rest = a;
   for (; rows >= kRows; rows -= kRows) {
     tile<kRows>(rest, panel, depth, c, c_row, columns, start, add);
     rest.data += kRows * a.row;
@@ -149,28 +127,16 @@ static inline void multiply_panel(int64_t rows, const ViewOf<Element>& a, const 
 // All panels of a packed B; start has a value for every column, padded to whole panels, or is null. Deep products are
 // cut so that the part of a panel in use stays in the L1 cache.
 template <class Element>
-static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth, const ViewOf<Element>& a,
+static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth, const View<Element>& a,
                                    const Element* packed, float* c, int64_t c_row, const float* start, bool add) {
   for (int64_t k = 0; k < depth; k += kDepth) {
     const int64_t deep = min_of(kDepth, depth - k);
-    const ViewOf<Element> part = {a.data + k * a.col, a.row, a.col};
+    const View<Element> part = {a.data + k * a.col, a.row, a.col};
     for (int64_t j = 0; j < columns; j += kPanel) {
       multiply_panel(rows, part, packed + j * depth + k * kPanel, deep, c + j, c_row, min_of(kPanel, columns - j),
                      start != nullptr && k == 0 ? start + j : nullptr, add || k > 0);
     }
   }
-}
-
-static inline void pack(const View& b, int64_t depth, int64_t columns, float* packed) {
-  for (int64_t j = 0; j < columns; j += kPanel)
-    pack_panel(b, depth, j, min_of(kPanel, columns - j), packed + j * depth);
-}
-
-// Serial C[rows, columns] (+)= A B for small matrices; `packed` has room for packed_floats(depth, columns).
-static inline void multiply(int64_t rows, int64_t columns, int64_t depth, const View& a, const View& b, float* packed,
-                            float* c, int64_t c_row, bool add) {
-  pack(b, depth, columns, packed);
-  multiply_packed(rows, columns, depth, a, packed, c, c_row, nullptr, add);
 }
 
 }  // namespace ENTANGLE_ISA

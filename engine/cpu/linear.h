@@ -145,8 +145,7 @@ static void multiply_block(int64_t rows, const float* x, const PackedWeight<P>& 
     for (int64_t r = 0; r < rows; ++r) P::convert(x + r * w.depth, w.depth, converted + r * steps);
     a = converted;
   }
-  multiply_packed(rows, w.columns, steps, ViewOf<typename P::Element>{a, steps, 1}, w.panels, y, w.columns, w.start,
-                  add);
+  multiply_packed(rows, w.columns, steps, View<typename P::Element>{a, steps, 1}, w.panels, y, w.columns, w.start, add);
 }
 
 // A rectangle of dW: rows [row, row + rows) of all groups one after another, columns [column, column + columns).
@@ -214,7 +213,7 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
       if (db != nullptr) add_column_sums(rows, count, columns, outputs, db + group * s.b_group + in_group);
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
-        multiply_panel(count, ViewOf<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
+        multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
                        min_of(kPanel, task.columns - at), nullptr, true);
       }
     }

@@ -29,12 +29,13 @@ float* gradient(const Tensor& table) { return table.defined() ? table.grad() : n
 
 }  // namespace
 
-Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s) {
+Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s, bool recompute) {
   check(s, qkv, tables);
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
-  const Tensor p =
-      tape != nullptr ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device()) : Tensor();
+  const Tensor p = tape != nullptr && !recompute
+                       ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device())
+                       : Tensor();
   kernels::attention_forward.on(qkv.device())(s, qkv.data(), values(tables.key_v), values(tables.key_h),
                                               values(tables.value_v), values(tables.value_h), y.data(), values(p));
   count_macs(attention_macs(s));
@@ -42,7 +43,7 @@ Tensor attention(const Tensor& qkv, const AttentionTables& tables, const Attenti
     tape->record("attention", y, [s, qkv, t = tables, p, dy = y.gradient_only()] {
       const GradTarget dqkv = qkv.grad_target();
       kernels::attention_backward.on(qkv.device())(
-          s, qkv.data(), values(t.key_v), values(t.key_h), values(t.value_v), values(t.value_h), p.data(), dy.grad(),
+          s, qkv.data(), values(t.key_v), values(t.key_h), values(t.value_v), values(t.value_h), values(p), dy.grad(),
           dqkv.data, dqkv.add, gradient(t.key_v), gradient(t.key_h), gradient(t.value_v), gradient(t.value_h));
     });
   }
