@@ -94,6 +94,17 @@ TEST(Config, SettingsComeAfterTheTextAndAreChecked) {
   expect_error(parse_error(kPublished, {"TRIAN.lr=1"}), {"unknown section TRIAN", "TRAIN"});
 }
 
+TEST(Config, PrecisionIsReadAndKept) {
+  EXPECT_EQ(parse_config(kPublished, "my").model.precision, Precision::fp32);
+  const Config config = parse_config(kPublished, "my", {"MODEL.precision=bf16", "TRAIN.recompute=true"});
+  const Config again = parse_config(config.to_yaml(), "again");
+  for (const Config& c : {config, again}) {
+    EXPECT_EQ(c.model.precision, Precision::bf16);
+    EXPECT_TRUE(c.model.recompute);
+  }
+  expect_error(parse_error(kPublished, {"MODEL.precision=fp8"}), {"MODEL.precision", "fp32 or bf16", "'fp8'"});
+}
+
 TEST(Config, UnknownKeysNameTheNearestOne) {
   const std::string text(kPublished);
   expect_error(parse_error(text + "TRAIN:\n  epoch: 3\n"), {"my", "line 29", "TRAIN.epoch", "TRAIN.epochs"});

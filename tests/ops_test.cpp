@@ -222,6 +222,7 @@ std::vector<Case> residual_norm_cases() {
           residual_norm_case({3, 5, 7, all, all, Used::norm}),
           residual_norm_case({2, 17, 33, all, all, Used::both}),
           residual_norm_case({5, 3, 24, some, all, Used::norm}),
+          residual_norm_case({5, 3, 24, some, others, Used::norm}),
           residual_norm_case({5, 9, 19, some, others, Used::both}),
           residual_norm_case({5, 4, 8, all, others, Used::sum}),
           residual_norm_case({5, 2, 40, none, some, Used::both}),

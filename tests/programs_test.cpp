@@ -324,6 +324,11 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
   EXPECT_EQ(line_with(outcome.err, "mlp_forward").find("mlp_forward                   2 "), 0u) << outcome.err;
   EXPECT_NE(line_with(outcome.err, "sum").find(" 100.0%"), std::string::npos) << outcome.err;
 
+  std::vector<std::string> rounded = command;
+  rounded.insert(rounded.end(), {"--precision", "bf16"});
+  EXPECT_EQ(result["amp"], false);
+  EXPECT_EQ(nlohmann::json::parse(run(rounded).out)["amp"], true);
+
   expect_user_error({"bench_step", "--space", "X"}, {"X", "fashion-mnist"});
   expect_user_error({"bench_step", "--space", "T", "--batch", "0"}, {"--batch is 0", "65536"});
   expect_user_error({"bench_step", "--space", "T", "--arch", "huge"}, {"huge", "max"});

@@ -44,20 +44,26 @@ struct Bf16 {
   typedef Bf16Pair Element;
   enum { kStep = 2, kInPlace = false };
   static inline void convert(const float* from, int64_t n, Bf16Pair* to) {
+    ivec even, odd;  // lanes of two vectors, the second one's counted from kLanes
+    for (int i = 0; i < kLanes; ++i) {
+      even[i] = 2 * i;
+      odd[i] = 2 * i + 1;
+    }
     for_vectors(chunks_of(n, 2), [&](int64_t i, int64_t count) {
       const int64_t left = n - 2 * i;
-      const vec low = load_some(from + 2 * i, min_of(left, kLanes));
-      const vec high = left > kLanes ? load_some(from + 2 * i + kLanes, min_of(left - kLanes, kLanes)) : vec{};
-      const __m512bh pairs = _mm512_cvtne2ps_pbh(high, low);
-      store_some(reinterpret_cast<float*>(to + i), reinterpret_cast<vec>(pairs), count);
+      const vec first = load_some(from + 2 * i, min_of(left, kLanes));
+      const vec second = left > kLanes ? load_some(from + 2 * i + kLanes, min_of(left - kLanes, kLanes)) : vec{};
+      put_pairs(__builtin_shuffle(first, second, even), __builtin_shuffle(first, second, odd), count, to + i);
     });
   }
   static inline void interleave(const float* row, const float* next, int64_t n, Bf16Pair* to) {
     for_vectors(n, [&](int64_t i, int64_t count) {
-      const vec low = load_some(row + i, count), high = next != nullptr ? load_some(next + i, count) : vec{};
-      const ivec shifted = (bf16_bits(low) >> 16) & 0xffff;
-      store_some(reinterpret_cast<float*>(to + i), reinterpret_cast<vec>(shifted | bf16_bits(high)), count);
+      put_pairs(load_some(row + i, count), next != nullptr ? load_some(next + i, count) : vec{}, count, to + i);
     });
+  }
+  static inline void put_pairs(vec low, vec high, int64_t count, Bf16Pair* to) {
+    const ivec pairs = ((bf16_bits(low) >> 16) & 0xffff) | bf16_bits(high);
+    store_some(reinterpret_cast<float*>(to), reinterpret_cast<vec>(pairs), count);
   }
 };
 #else
