@@ -19,15 +19,21 @@ namespace {
 
 using namespace entangle;
 
+// Printed before and after: per cent are of the first, and two that differ tell of a disturbed run.
+Ceilings measure_ceilings(const char* when) {
+  const Ceilings ceilings = {measure_gflops_ceiling(), measure_copy_ceiling()};
+  std::printf("%s: %s on %d threads, FMA %.1f GFLOP/s, copy %.1f GB/s\n", when, name_of(cpu_path()), threads(),
+              ceilings.gflops, ceilings.copy);
+  return ceilings;
+}
+
 void run_benchmarks(std::vector<char*> benchmark_arguments, const std::vector<std::string>& spaces, int64_t batch,
                     int64_t rounds) {
   int count = static_cast<int>(benchmark_arguments.size());
   benchmark::Initialize(&count, benchmark_arguments.data());
   CHECK(count <= 1, "unknown flag ", benchmark_arguments[1],
         "; Google Benchmark has --benchmark_filter=REGEX and others");
-  const Ceilings ceilings = {measure_gflops_ceiling(), measure_copy_ceiling()};
-  std::printf("%s on %d threads: FMA %.1f GFLOP/s, copy %.1f GB/s\n", name_of(cpu_path()), threads(), ceilings.gflops,
-              ceilings.copy);
+  const Ceilings ceilings = measure_ceilings("before");
   const std::vector<Rival> rivals = load_rivals(threads());
   std::vector<ProductTimes> times;
   for (const std::string& space : spaces) {
@@ -36,6 +42,7 @@ void run_benchmarks(std::vector<char*> benchmark_arguments, const std::vector<st
   }
   benchmark::RunSpecifiedBenchmarks();
   print_totals(times, rivals);
+  measure_ceilings("after");
   benchmark::Shutdown();
 }
 

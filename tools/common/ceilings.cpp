@@ -51,7 +51,7 @@ double measure_gflops_ceiling() {
   std::vector<float> x(static_cast<size_t>(kElements * threads()), 1.0f);
   const auto kernel = kernels::multiply_add.on(DeviceKind::cpu);
   const int64_t n = static_cast<int64_t>(x.size());
-  const double seconds = fastest(0.1, [&] { kernel(n, kTimes, 0.5f, 0.5f, x.data()); });
+  const double seconds = fastest(0.25, [&] { kernel(n, kTimes, 0.5f, 0.5f, x.data()); });
   return 1e-9 * static_cast<double>(kernel.cost(n, kTimes, 0.5f, 0.5f, x.data()).flops) / seconds;
 }
 

@@ -4,8 +4,8 @@
 
 namespace entangle {
 
-// Fused multiply-adds in registers on all threads, with the instruction-set path in use. About 0.1 s; the best of many
-// short runs, so that a disturbance does not lower the ceiling.
+// Fused multiply-adds in registers on all threads, with the instruction-set path in use. The best of the many short runs
+// of 0.25 s, so that a short disturbance does not lower the ceiling.
 double measure_gflops_ceiling();
 
 // Copying between buffers much larger than the last-level cache on all threads; bytes read and bytes written are
