@@ -5,6 +5,8 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
+#include <string>
 #include <unordered_map>
 
 #if defined(__linux__)
@@ -12,38 +14,81 @@
 #endif
 
 #include "engine/check.h"
+#include "engine/device.h"
 
 namespace entangle {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr size_t kRegionAlignment = size_t{2} << 20;  // a huge page
-constexpr size_t kSmallestRegion = size_t{8} << 20;
-constexpr uint32_t kPoison = 0x7fa00000u;  // a signalling NaN
+constexpr uint32_t kPoison = 0x7fa00000u;             // a signalling NaN
 
-// Under AddressSanitizer every block is its own allocation, so that an overrun meets a red zone, not a neighbour.
+// Where a pool's regions come from.
+struct System {
+  size_t alignment, smallest_region;
+  bool pooled;  // else every block is an allocation of its own, so that an overrun meets a red zone, not a neighbour
+  void* (*allocate)(size_t bytes);  // null when refused
+  void (*free)(void* region);
+  void (*poison)(void* block, size_t bytes);
+  std::string (*refusal)();  // what it has to say about a refusal, with ", " in front
+};
+
 #if defined(__SANITIZE_ADDRESS__)
-constexpr bool kPooled = false;
+constexpr bool kHostPooled = false;
 #else
-constexpr bool kPooled = true;
+constexpr bool kHostPooled = true;
+#endif
+
+void* allocate_host(size_t bytes) {
+  void* region = std::aligned_alloc(kHostPooled ? kRegionAlignment : 64, bytes);
+#if defined(__linux__)
+  if (kHostPooled && region != nullptr) madvise(region, bytes, MADV_HUGEPAGE);
+#endif
+  return region;
+}
+
+constexpr System kHost = {
+    64,
+    size_t{8} << 20,
+    kHostPooled,
+    allocate_host,
+    [](void* region) { std::free(region); },
+    [](void* block, size_t bytes) { std::fill_n(static_cast<uint32_t*>(block), bytes / sizeof(uint32_t), kPoison); },
+    [] { return std::string(); }};
+
+#if defined(ENTANGLE_CUDA)
+#if defined(ENTANGLE_CUDA_EMULATED)
+constexpr bool kDevicePooled = false;
+#else
+constexpr bool kDevicePooled = true;
+#endif
+constexpr System kDevice = {
+    kDevicePooled ? 256 : sizeof(float),
+    size_t{64} << 20,
+    kDevicePooled,
+    gpu::system_allocate,
+    gpu::system_free,
+    [](void* block, size_t bytes) { gpu::fill(static_cast<int64_t>(bytes / sizeof(uint32_t)), kPoison, block); },
+    [] { return ", " + gpu::free_memory_text(); }};
 #endif
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 class Pool {
  public:
+  explicit Pool(const System& system) : system_(system) {}
+
   void* take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const size_t size = round_up(std::max<size_t>(bytes, 1), kAlignment);
-    char* block = kPooled ? first_fit(size) : nullptr;
+    const size_t size = round_up(std::max<size_t>(bytes, 1), system_.alignment);
+    char* block = system_.pooled ? first_fit(size) : nullptr;
     if (block == nullptr) {
       grow(size);
-      block = kPooled ? first_fit(size) : last_region_;
+      block = system_.pooled ? first_fit(size) : last_region_;
     }
     used_[block] = size;
     counters_.in_use += static_cast<int64_t>(size);
     counters_.peak = std::max(counters_.peak, counters_.in_use);
-    if (poison_) std::fill_n(reinterpret_cast<uint32_t*>(block), size / sizeof(uint32_t), kPoison);
+    if (poison_) system_.poison(block, size);
     return block;
   }
 
@@ -55,17 +100,17 @@ class Pool {
     const auto [block, size] = *found;
     used_.erase(found);
     counters_.in_use -= static_cast<int64_t>(size);
-    if (kPooled) {
+    if (system_.pooled) {
       join(block, size);
     } else {
       counters_.reserved -= static_cast<int64_t>(size);
-      std::free(block);
+      system_.free(block);
     }
   }
 
   void reserve(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (kPooled) grow(bytes);
+    if (system_.pooled) grow(bytes);
   }
 
   MemoryCounters counters() {
@@ -93,33 +138,32 @@ class Pool {
     return nullptr;
   }
 
-  // Regions grow with what is reserved already, so that their number stays small.
+  // Regions grow with what is reserved already, so that their number stays small; when that is too much, just enough.
   void grow(size_t size) {
-    const size_t wanted =
-        kPooled
-            ? round_up(std::max({size, kSmallestRegion, static_cast<size_t>(counters_.reserved) / 4}), kRegionAlignment)
-            : size;
-    void* region = std::aligned_alloc(kPooled ? kRegionAlignment : kAlignment, wanted);
+    const size_t reserved = static_cast<size_t>(counters_.reserved);
+    const size_t enough = system_.pooled ? round_up(size, kRegionAlignment) : size;
+    size_t wanted = enough;
+    if (system_.pooled) wanted = round_up(std::max({size, system_.smallest_region, reserved / 4}), kRegionAlignment);
+    void* region = system_.allocate(wanted);
+    if (region == nullptr && wanted > enough) region = system_.allocate(wanted = enough);
     CHECK(region != nullptr, "out of memory: ", wanted, " bytes wanted, ", counters_.in_use, " in use, ",
-          counters_.reserved, " reserved; use a smaller batch");
-#if defined(__linux__)
-    if (kPooled) madvise(region, wanted, MADV_HUGEPAGE);
-#endif
+          counters_.reserved, " reserved", system_.refusal(), "; use a smaller batch");
     counters_.reserved += static_cast<int64_t>(wanted);
     ++counters_.system_allocations;
     last_region_ = static_cast<char*>(region);
-    if (kPooled) join(last_region_, wanted);
+    if (!system_.pooled) return;
+    regions_.insert(last_region_);
+    join(last_region_, wanted);
   }
 
-  // Returns a block to the free list and merges it with free neighbours. Neighbouring regions may merge too: nothing
-  // is ever returned to the system, so that is harmless.
+  // Returns a block to the free list and merges it with free neighbours of the same region.
   void join(char* block, size_t size) {
     auto next = free_.lower_bound(block);
-    if (next != free_.end() && block + size == next->first) {
+    if (next != free_.end() && block + size == next->first && regions_.count(next->first) == 0) {
       size += next->second;
       next = free_.erase(next);
     }
-    if (next != free_.begin()) {
+    if (next != free_.begin() && regions_.count(block) == 0) {
       const auto previous = std::prev(next);
       if (previous->first + previous->second == block) {
         previous->second += size;
@@ -129,27 +173,51 @@ class Pool {
     free_[block] = size;
   }
 
+  const System& system_;
   std::mutex mutex_;
   std::map<char*, size_t> free_;
   std::unordered_map<char*, size_t> used_;
+  std::set<char*> regions_;
   char* last_region_ = nullptr;
   MemoryCounters counters_ = {};
   bool poison_ = false;
 };
 
 // Never destroyed: tensors in static storage may outlive any order of destruction.
-Pool& pool() {
-  static Pool* const instance = new Pool;
+Pool& host_pool() {
+  static Pool* const instance = new Pool(kHost);
   return *instance;
+}
+
+#if defined(ENTANGLE_CUDA)
+Pool& device_pool() {
+  static Pool* const instance = new Pool(kDevice);
+  return *instance;
+}
+#endif
+
+Pool& pool_of(DeviceKind device) {
+  if (device == DeviceKind::cpu) return host_pool();
+#if defined(ENTANGLE_CUDA)
+  return device_pool();
+#else
+  RAISE(why_no_cuda());
+#endif
 }
 
 }  // namespace
 
-void* allocate(size_t bytes) { return pool().take(bytes); }
-void deallocate(void* block) { pool().give(block); }
-MemoryCounters memory_counters() { return pool().counters(); }
-void reset_peak_memory() { pool().reset_peak(); }
-void reserve_memory(size_t bytes) { pool().reserve(bytes); }
-void set_poison(bool on) { pool().poison(on); }
+void* allocate(size_t bytes, DeviceKind device) { return pool_of(device).take(bytes); }
+void deallocate(void* block, DeviceKind device) { pool_of(device).give(block); }
+MemoryCounters memory_counters(DeviceKind device) { return pool_of(device).counters(); }
+void reset_peak_memory(DeviceKind device) { pool_of(device).reset_peak(); }
+void reserve_memory(size_t bytes, DeviceKind device) { pool_of(device).reserve(bytes); }
+
+void set_poison(bool on) {
+  host_pool().poison(on);
+#if defined(ENTANGLE_CUDA)
+  device_pool().poison(on);
+#endif
+}
 
 }  // namespace entangle

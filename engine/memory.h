@@ -1,4 +1,4 @@
-// The allocator behind every tensor, and its counters.
+// The allocators behind every tensor, one for each kind of device, and their counters.
 //
 // Blocks come from a few large regions obtained from the system and are cut, returned and joined again in order of
 // address (first fit), so a training step whose subnet changes every time settles in the same regions: once the
@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "engine/kernel.h"
 
 namespace entangle {
 
@@ -17,14 +19,15 @@ struct MemoryCounters {
   int64_t system_allocations;  // how often the system was asked
 };
 
-// 64-byte aligned. Throws Error naming the bytes wanted, in use and reserved when the system refuses.
-void* allocate(size_t bytes);
-void deallocate(void* block);
+// Aligned to 64 bytes, on a GPU to 256. Throws Error naming the bytes wanted, in use and reserved when the system
+// refuses, on a GPU also what is free.
+void* allocate(size_t bytes, DeviceKind device = DeviceKind::cpu);
+void deallocate(void* block, DeviceKind device = DeviceKind::cpu);
 
-MemoryCounters memory_counters();
-void reset_peak_memory();
+MemoryCounters memory_counters(DeviceKind device = DeviceKind::cpu);
+void reset_peak_memory(DeviceKind device = DeviceKind::cpu);
 // Obtains a region of at least `bytes` now, so that later allocations up to it do not ask the system.
-void reserve_memory(size_t bytes);
+void reserve_memory(size_t bytes, DeviceKind device = DeviceKind::cpu);
 // Fills every block with a signalling pattern (NaN as float) when it is handed out: reads before writes show up.
 void set_poison(bool on);
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 
 namespace entangle {
@@ -14,9 +15,9 @@ constexpr int64_t kAlignment = 16;  // floats in 64 bytes
 
 int64_t aligned(int64_t offset) { return (offset + kAlignment - 1) / kAlignment * kAlignment; }
 
-float* allocate_zeros(int64_t count) {
-  float* array = static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float)));
-  std::fill_n(array, count, 0.0f);
+float* allocate_zeros(int64_t count, DeviceKind device) {
+  float* array = static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float), device));
+  fill_floats(count, 0.0f, array, device);
   return array;
 }
 
@@ -38,7 +39,7 @@ void for_each_row(const Parameter& parameter, const Copy& copy) {
 
 ParameterArena::~ParameterArena() {
   for (float* array : {values_, gradients_, first_moments_, second_moments_}) {
-    if (array != nullptr) deallocate(array);
+    if (array != nullptr) deallocate(array, device_);
   }
 }
 
@@ -60,7 +61,8 @@ int ParameterArena::declare(Parameter parameter) {
 void ParameterArena::allocate(DeviceKind device, ArenaUse use) {
   CHECK(values_ == nullptr, "the parameters are allocated already");
   CHECK(!parameters_.empty(), "there are no parameters to allocate; declare them first");
-  CHECK(device == DeviceKind::cpu, "this build has no CUDA device");
+  const std::string refusal = device == DeviceKind::cuda ? why_no_cuda() : "";
+  CHECK(refusal.empty(), refusal);
   device_ = device;
   for (const bool decay : {false, true}) {
     for (Parameter& parameter : parameters_) {
@@ -71,9 +73,9 @@ void ParameterArena::allocate(DeviceKind device, ArenaUse use) {
     if (!decay) without_decay_ = size_;
   }
   const bool training = use == ArenaUse::training;
-  values_ = allocate_zeros(size_);
+  values_ = allocate_zeros(size_, device);
   if (training) {
-    for (float** array : {&gradients_, &first_moments_, &second_moments_}) *array = allocate_zeros(size_);
+    for (float** array : {&gradients_, &first_moments_, &second_moments_}) *array = allocate_zeros(size_, device);
   }
   for (Parameter& parameter : parameters_) {
     float* gradient = training ? gradients_ + parameter.offset : nullptr;
@@ -88,7 +90,18 @@ const Parameter* ParameterArena::find(const std::string& name) const {
   return found == parameters_.end() ? nullptr : &*found;
 }
 
-void ParameterArena::zero_gradients() { std::fill_n(gradients_, size_, 0.0f); }
+void ParameterArena::zero_gradients() { fill_floats(size_, 0.0f, gradients_, device_); }
+
+std::vector<float> ParameterArena::to_host(const float* array) const {
+  std::vector<float> host(static_cast<size_t>(size_));
+  copy_floats(size_, array, device_, host.data(), DeviceKind::cpu);
+  return host;
+}
+
+void ParameterArena::from_host(const std::vector<float>& host, float* array) {
+  CHECK(static_cast<int64_t>(host.size()) == size_, "an array of ", host.size(), " elements for an arena of ", size_);
+  copy_floats(size_, host.data(), DeviceKind::cpu, array, device_);
+}
 
 std::vector<float> to_file_order(const Parameter& parameter, const float* array) {
   std::vector<float> file(static_cast<size_t>(parameter.file_shape.count()));

@@ -52,6 +52,9 @@ class ParameterArena {
   float* second_moments() const { return second_moments_; }
 
   void zero_gradients();
+  // One of the four arrays, as a copy in host memory and back.
+  std::vector<float> to_host(const float* array) const;
+  void from_host(const std::vector<float>& host, float* array);
 
  private:
   std::vector<Parameter> parameters_;
@@ -60,7 +63,8 @@ class ParameterArena {
   float *values_ = nullptr, *gradients_ = nullptr, *first_moments_ = nullptr, *second_moments_ = nullptr;
 };
 
-// Copies one parameter between its own order and a checkpoint's. `array` is one of the arena's four arrays.
+// Copies one parameter between its own order and a checkpoint's. `array` is one of the arena's four arrays in host
+// memory (to_host).
 std::vector<float> to_file_order(const Parameter& parameter, const float* array);
 void from_file_order(const Parameter& parameter, const float* file, float* array);
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 
 namespace entangle {
@@ -37,14 +38,15 @@ std::string Shape::str() const {
 // ------------------------------------------------------------------------------------------------------------- Buffer
 
 Buffer::~Buffer() {
-  if (owned) deallocate(data);
+  if (owned) deallocate(data, device);
 }
 
 namespace {
 
-void fill(Buffer& buffer, int64_t count) {
-  buffer.data = static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float)));
+void fill(Buffer& buffer, int64_t count, DeviceKind device) {
+  buffer.data = static_cast<float*>(allocate(static_cast<size_t>(count) * sizeof(float), device));
   buffer.count = count;
+  buffer.device = device;
   buffer.owned = true;
 }
 
@@ -65,28 +67,43 @@ void gather(const float* at, const Shape& shape, const int64_t* stride, int d, s
   for (int64_t i = 0; i < shape.dim[d]; ++i) gather(at + i * stride[d], shape, stride, d + 1, out);
 }
 
+// The elements of a strided array on any device in row-major order; from a GPU all that it spans is copied at once.
+std::vector<float> gather(const float* at, const Shape& shape, const int64_t* stride, DeviceKind device) {
+  std::vector<float> out, span;
+  if (shape.count() == 0) return out;
+  out.reserve(static_cast<size_t>(shape.count()));
+  if (device != DeviceKind::cpu) {
+    int64_t last = 0;
+    for (int d = 0; d < shape.rank; ++d) last += (shape.dim[d] - 1) * stride[d];
+    span.resize(static_cast<size_t>(last + 1));
+    copy_floats(last + 1, at, device, span.data(), DeviceKind::cpu);
+    at = span.data();
+  }
+  gather(at, shape, stride, 0, out);
+  return out;
+}
+
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------------------- Tensor
 
 Tensor Tensor::empty(const Shape& shape, DeviceKind device) {
-  CHECK(device == DeviceKind::cpu, "this build has no CUDA device");
   Tensor tensor = over(shape, nullptr, nullptr, device);
-  fill(*tensor.values_, shape.count());
+  fill(*tensor.values_, shape.count(), device);
   return tensor;
 }
 
 Tensor Tensor::zeros(const Shape& shape, DeviceKind device) {
   Tensor tensor = empty(shape, device);
-  std::fill_n(tensor.data(), shape.count(), 0.0f);
+  fill_floats(shape.count(), 0.0f, tensor.data(), device);
   return tensor;
 }
 
-Tensor Tensor::from(const Shape& shape, const std::vector<float>& values) {
+Tensor Tensor::from(const Shape& shape, const std::vector<float>& values, DeviceKind device) {
   CHECK(shape.count() == static_cast<int64_t>(values.size()), "a tensor of shape ", shape.str(), " has ", shape.count(),
         " elements, not ", values.size());
-  Tensor tensor = empty(shape);
-  std::copy(values.begin(), values.end(), tensor.data());
+  Tensor tensor = empty(shape, device);
+  copy_floats(shape.count(), values.data(), DeviceKind::cpu, tensor.data(), device);
   return tensor;
 }
 
@@ -122,22 +139,16 @@ float* Tensor::data() const {
 
 float Tensor::item() const {
   CHECK(defined() && count() == 1, "item(): the tensor has ", count(), " elements, not 1");
-  return *data();
+  float value = 0;
+  copy_floats(1, data(), device_, &value, DeviceKind::cpu);
+  return value;
 }
 
-std::vector<float> Tensor::to_vector() const {
-  std::vector<float> out;
-  out.reserve(static_cast<size_t>(count()));
-  gather(data(), shape_, stride_, 0, out);
-  return out;
-}
+Tensor Tensor::to(DeviceKind device) const { return from(shape_, to_vector(), device); }
 
-std::vector<float> Tensor::grad_to_vector() const {
-  std::vector<float> out;
-  out.reserve(static_cast<size_t>(count()));
-  gather(grad(), shape_, stride_, 0, out);
-  return out;
-}
+std::vector<float> Tensor::to_vector() const { return gather(data(), shape_, stride_, device_); }
+
+std::vector<float> Tensor::grad_to_vector() const { return gather(grad(), shape_, stride_, device_); }
 
 Tensor Tensor::slice(int d, int64_t begin, int64_t length) const {
   CHECK(d >= 0 && d < rank(), "slice: dimension ", d, " of a tensor of shape ", shape_.str());
@@ -186,8 +197,8 @@ float* Tensor::grad() const {
   CHECK(defined(), "grad: an undefined tensor");
   Buffer& buffer = gradient_->buffer;
   if (buffer.data == nullptr) {
-    fill(buffer, elements_);
-    std::fill_n(buffer.data, elements_, 0.0f);
+    fill(buffer, elements_, device_);
+    fill_floats(elements_, 0.0f, buffer.data, device_);
   }
   return buffer.data + offset_;
 }
@@ -197,7 +208,7 @@ bool Tensor::is_whole() const { return offset_ == 0 && count() == elements_ && c
 GradTarget Tensor::grad_target() const {
   CHECK(defined(), "grad_target: an undefined tensor");
   if (has_grad() || !is_whole()) return {grad(), true};
-  fill(gradient_->buffer, elements_);
+  fill(gradient_->buffer, elements_, device_);
   return {gradient_->buffer.data, false};
 }
 
@@ -205,14 +216,13 @@ void Tensor::adopt_grad(const Tensor& from) const {
   CHECK(defined() && from.has_grad() && from.count() == count(), "adopt_grad: a gradient of shape ", from.shape().str(),
         " for a tensor of shape ", shape_.str());
   if (!has_grad() && is_whole() && from.is_whole() && from.gradient_->buffer.owned) {
+    gradient_->buffer.device = from.device_;
     std::swap(gradient_->buffer.data, from.gradient_->buffer.data);
     std::swap(gradient_->buffer.owned, from.gradient_->buffer.owned);
     return;
   }
   CHECK(contiguous() && from.contiguous(), "adopt_grad: tensors with gaps");
-  float* target = grad();
-  const float* source = from.grad();
-  for (int64_t i = 0; i < count(); ++i) target[i] += source[i];
+  add_floats(count(), from.grad(), grad(), device_);
 }
 
 Tensor Tensor::gradient_only() const {
@@ -269,7 +279,7 @@ void Tape::release_last() {
 void Tape::backward(const Tensor& loss) {
   CHECK(loss.defined() && loss.count() == 1, "backward: starts from a tensor with one element");
   CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
-  *loss.grad() += 1.0f;
+  add_floats(1, Tensor::from({1}, {1}, loss.device()).data(), loss.grad(), loss.device());
   while (!entries_.empty()) {
     // An operation whose outputs have no gradient did not influence the loss.
     const Entry& last = entries_.back();
@@ -282,6 +292,18 @@ Tape* recording(std::initializer_list<const Tensor*> inputs) {
   if (current_tape == nullptr) return nullptr;
   const bool needed = std::any_of(inputs.begin(), inputs.end(), [](const Tensor* t) { return t->requires_grad(); });
   return needed ? current_tape : nullptr;
+}
+
+DeviceKind common_device(const char* op, std::initializer_list<const Tensor*> inputs) {
+  const Tensor* first = nullptr;
+  for (const Tensor* tensor : inputs) {
+    if (!tensor->defined()) continue;
+    if (first == nullptr) first = tensor;
+    CHECK(tensor->device() == first->device(), op, ": a tensor of shape ", first->shape().str(), " is on ",
+          name_of(first->device()), ", one of shape ", tensor->shape().str(), " on ", name_of(tensor->device()),
+          "; move one with to()");
+  }
+  return first == nullptr ? DeviceKind::cpu : first->device();
 }
 
 void count_macs(int64_t n) { macs += n; }

@@ -45,6 +45,7 @@ struct Shape {
 struct Buffer {
   float* data = nullptr;
   int64_t count = 0;  // elements
+  DeviceKind device = DeviceKind::cpu;
   bool owned = false;
 
   Buffer() = default;
@@ -69,7 +70,7 @@ class Tensor {
   Tensor() = default;
   static Tensor empty(const Shape& shape, DeviceKind device = DeviceKind::cpu);  // values undefined
   static Tensor zeros(const Shape& shape, DeviceKind device = DeviceKind::cpu);
-  static Tensor from(const Shape& shape, const std::vector<float>& values);
+  static Tensor from(const Shape& shape, const std::vector<float>& values, DeviceKind device = DeviceKind::cpu);
   // A tensor over memory that somebody else owns and that outlives it. `gradients` may be null.
   static Tensor over(const Shape& shape, float* values, float* gradients, DeviceKind device = DeviceKind::cpu);
 
@@ -81,7 +82,8 @@ class Tensor {
   int64_t count() const { return shape_.count(); }
   bool contiguous() const;
   DeviceKind device() const { return device_; }
-  float* data() const;                   // throws Error for a tensor without values
+  float* data() const;                   // device memory on a CUDA device; throws Error for a tensor without values
+  Tensor to(DeviceKind device) const;    // a contiguous copy of the values there
   float item() const;                    // the value of a tensor with one element
   std::vector<float> to_vector() const;  // the values in row-major order, whatever the strides
 
@@ -188,6 +190,9 @@ class Tape {
 // The current tape when one is live and any of the inputs needs a gradient, else null: `if (Tape* tape =
 // recording(...))`.
 Tape* recording(std::initializer_list<const Tensor*> inputs);
+
+// The device that all defined inputs of an operation are on. Throws Error naming the operation when they differ.
+DeviceKind common_device(const char* op, std::initializer_list<const Tensor*> inputs);
 
 // Multiply-accumulates that the operations of this thread have executed in forward passes since the last reset.
 // Operations report themselves; the cost model is checked against it.

@@ -86,16 +86,21 @@ void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters
 }  // namespace
 
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content) {
-  std::list<std::vector<float>> reordered;
+  std::list<std::vector<float>> copies;  // what is not in host memory in the file's order
   std::vector<TensorToWrite> tensors;
+  const bool on_host = supernet.parameters().device() == DeviceKind::cpu;
   for (const Part& part : parts_of(content.optimizer)) {
     const float* array = (supernet.parameters().*part.array)();
     CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
+    if (!on_host) {
+      copies.push_back(supernet.parameters().to_host(array));
+      array = copies.back().data();
+    }
     for (const Parameter& parameter : supernet.parameters().all()) {
       const float* values = array + parameter.offset;
       if (parameter.interleave > 1) {
-        reordered.push_back(to_file_order(parameter, array));
-        values = reordered.back().data();
+        copies.push_back(to_file_order(parameter, array));
+        values = copies.back().data();
       }
       tensors.push_back({part.prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
     }
@@ -125,7 +130,12 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
   for (const Part& part : parts) {
     float* array = (parameters.*part.array)();
     CHECK(array != nullptr, "this supernet holds weights for inference only: it cannot take optimiser state");
-    for (const Parameter& parameter : parameters.all()) from_file_order(parameter, (next++)->data(), array);
+    const bool on_host = parameters.device() == DeviceKind::cpu;
+    std::vector<float> staged;  // padding between parameters keeps what it had
+    if (!on_host) staged = parameters.to_host(array);
+    float* to = on_host ? array : staged.data();
+    for (const Parameter& parameter : parameters.all()) from_file_order(parameter, (next++)->data(), to);
+    if (!on_host) parameters.from_host(staged, array);
   }
   return file.metadata();
 }

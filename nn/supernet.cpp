@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
 
@@ -120,21 +121,22 @@ void Supernet::initialise(uint64_t seed) {
   };
   for (size_t i = 0; i < parameters_.all().size(); ++i) {
     const Parameter& parameter = parameters_.all()[i];
-    float* values = parameters_.values() + parameter.offset;
     const int64_t n = parameter.shape.count();
+    std::vector<float> values(static_cast<size_t>(n));
     const double fan_in = static_cast<double>(parameter.shape[parameter.shape.rank - 1]);
     if (parameter.name.rfind("patch_embed_super", 0) == 0) {
       const int64_t columns = parameters_[patch_w_].shape[1];
       const double bound = 1 / std::sqrt(static_cast<double>(columns));
       Rng rng(seed, Stream::initialization, i);
-      std::generate_n(values, n, [&] { return static_cast<float>(rng.uniform(-bound, bound)); });
+      std::generate_n(values.begin(), n, [&] { return static_cast<float>(rng.uniform(-bound, bound)); });
     } else if (ends_with(parameter.name, "norm.weight")) {
-      std::fill_n(values, n, 1.0f);
+      std::fill_n(values.begin(), n, 1.0f);
     } else if (!ends_with(parameter.name, ".bias")) {
       const bool is_linear = ends_with(parameter.name, ".weight");
       const double std_dev = config_.init_std > 0 || !is_linear ? small : 1 / std::sqrt(fan_in);
-      fill_truncated_normal(rng_key(seed, Stream::initialization, i), std_dev, n, values);
+      fill_truncated_normal(rng_key(seed, Stream::initialization, i), std_dev, n, values.data());
     }
+    copy_floats(n, values.data(), DeviceKind::cpu, parameters_.values() + parameter.offset, parameters_.device());
   }
 }
 

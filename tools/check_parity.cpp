@@ -50,7 +50,9 @@ int main(int argc, char** argv) {
   return program.run(argc, argv, [&] {
     CHECK(program.settings().empty(), "the comparison is in fp32; leave --precision away");
     int failed = 0;
-    for (const std::string& folder : folders) failed += print_report(folder, entangle::check_parity(folder));
+    for (const std::string& folder : folders) {
+      failed += print_report(folder, entangle::check_parity(folder, program.device()));
+    }
     CHECK(failed == 0, failed, failed == 1 ? " comparison is" : " comparisons are", " beyond tolerance");
   });
 }

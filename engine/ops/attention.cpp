@@ -31,6 +31,7 @@ float* gradient(const Tensor& table) { return table.defined() ? table.grad() : n
 
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s, bool recompute) {
   check(s, qkv, tables);
+  common_device("attention", {&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
   const Tensor p = tape != nullptr && !recompute

@@ -11,6 +11,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target) {
         "cross_entropy: logits ", logits.shape().str(), " and targets ", target.shape().str(),
         " must be contiguous [batch, classes], equal and not empty");
   const int64_t batch = logits.size(0), classes = logits.size(1);
+  common_device("cross_entropy", {&logits, &target});
   Tensor loss = Tensor::empty({1}, logits.device());
   const Tensor p = Tensor::empty(logits.shape(), logits.device());
   kernels::cross_entropy_forward.on(logits.device())(batch, classes, logits.data(), target.data(), loss.data(),

@@ -11,6 +11,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps) 
   CHECK(width > 0 && w.shape() == Shape({width}) && b.shape() == Shape({width}) && w.contiguous() && b.contiguous(),
         "layer_norm: weight ", w.shape().str(), " and bias ", b.shape().str(), " for x ", x.shape().str());
   const int64_t rows = x.count() / width;
+  common_device("layer_norm", {&x, &w, &b});
   Tensor y = Tensor::empty(x.shape(), x.device());
   const Tensor mean = Tensor::empty({rows}, x.device()), rstd = Tensor::empty({rows}, x.device());
   kernels::layer_norm_forward.on(x.device())(rows, width, eps, x.data(), w.data(), b.data(), y.data(), mean.data(),

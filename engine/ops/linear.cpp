@@ -38,6 +38,7 @@ Shape with_columns(const Shape& shape, int64_t columns) {
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision precision) {
   CHECK(x.defined() && x.contiguous(), "linear: x must be contiguous");
   const LinearShape s = linear_shape("linear", x.shape(), w, b, precision);
+  common_device("linear", {&x, &w, &b});
   Tensor y = Tensor::empty(with_columns(x.shape(), s.groups * s.out), x.device());
   kernels::linear_forward.on(x.device())(s, x.data(), w.data(), b.defined() ? b.data() : nullptr, y.data());
   count_macs(s.rows * s.in * s.groups * s.out);

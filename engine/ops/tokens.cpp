@@ -16,6 +16,7 @@ Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& po
           "tokens: positions ", position.shape().str(), " for patches ", patches.shape().str());
     s.position_row = position.stride(0);
   }
+  common_device("tokens", {&patches, &class_token, &position});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.width}, patches.device());
   kernels::tokens_forward.on(patches.device())(s, patches.data(), class_token.data(),
                                                position.defined() ? position.data() : nullptr, y.data());

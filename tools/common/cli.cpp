@@ -12,6 +12,7 @@
 #include <new>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/parallel.h"
 
 namespace entangle {
@@ -127,7 +128,7 @@ void Program::settings_option() {
 }
 
 void Program::apply_common() const {
-  CHECK(device_ == "cpu", "--device ", device_, ": this build has no CUDA; use --device cpu");
+  if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));
   set_threads(threads_);
 }
 

@@ -45,7 +45,7 @@ class Program {
   // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments.
   int run(int argc, char** argv, const std::function<void()>& body);
 
-  DeviceKind device() const { return DeviceKind::cpu; }
+  DeviceKind device() const { return device_ == "cpu" ? DeviceKind::cpu : DeviceKind::cuda; }
   std::optional<uint64_t> seed() const { return seed_; }
 
  private:

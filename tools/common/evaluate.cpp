@@ -57,8 +57,8 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
   Evaluation evaluation;
   for (int64_t begin = 0; begin < set.size(); begin += batch) {
     const Batch part = set.load(begin, std::min(batch, set.size() - begin));
-    const Tensor images =
-        Tensor::from({part.count, model.in_channels, model.image_size, model.image_size}, part.images);
+    const Tensor images = Tensor::from({part.count, model.in_channels, model.image_size, model.image_size}, part.images,
+                                       supernet.parameters().device());
     const Tensor logits = supernet.forward(images, architecture);
     try {
       add_logits(logits.to_vector(), part.labels, model.num_classes, evaluation);

@@ -50,7 +50,7 @@ std::string reason_of(const Json::exception& e) {
 
 class Golden {
  public:
-  explicit Golden(const std::string& folder) : folder_(folder) {
+  Golden(const std::string& folder, DeviceKind device) : folder_(folder), device_(device) {
     const std::string path = folder + "/cases.json";
     std::ifstream in(path);
     CHECK(in.good(), path, ": cannot be read; a golden folder holds cases.json, weights, batch and cases");
@@ -64,8 +64,8 @@ class Golden {
     const int64_t size = config_.image_size, channels = config_.in_channels;
     const std::vector<float> images = batch.read_f32("images");
     const int64_t count = static_cast<int64_t>(images.size()) / (channels * size * size);
-    images_ = Tensor::from({count, channels, size, size}, images);
-    targets_ = Tensor::from({count, config_.num_classes}, batch.read_f32("soft_targets"));
+    images_ = Tensor::from({count, channels, size, size}, images, device_);
+    targets_ = Tensor::from({count, config_.num_classes}, batch.read_f32("soft_targets"), device_);
   }
 
   std::vector<ParityRow> run() {
@@ -99,7 +99,7 @@ class Golden {
   }
 
   void load_weights() {
-    supernet_ = std::make_unique<Supernet>(config_, 0);
+    supernet_ = std::make_unique<Supernet>(config_, 0, device_);
     load_checkpoint(folder_ + "/weights.safetensors", *supernet_, false);
   }
 
@@ -147,10 +147,11 @@ class Golden {
       golden[key.substr(prefix.size())] = want.read_f32(key);
       largest = std::max(largest, largest_magnitude(golden[key.substr(prefix.size())]));
     }
+    const std::vector<float> gradients = supernet_->parameters().to_host(supernet_->parameters().gradients());
     for (const auto& [key, values] : golden) {
       const Parameter* parameter = supernet_->parameters().find(key);
       CHECK(parameter != nullptr, want.path(), ": the network has no parameter '", key, "'");
-      const std::vector<float> got = to_file_order(*parameter, supernet_->parameters().gradients());
+      const std::vector<float> got = to_file_order(*parameter, gradients.data());
       const double scale =
           std::max({largest_magnitude(values), largest * kNoiseFloor, std::numeric_limits<double>::min()});
       report(name + "gradient of " + key, largest_difference(got, values, key) / scale, kGradient);
@@ -173,14 +174,16 @@ class Golden {
       adamw_step(supernet_->parameters(), options, k + 1, o.at("lr"));
     }
     const SafetensorsFile after(folder_ + "/after_steps.safetensors");
+    const std::vector<float> values = supernet_->parameters().to_host(supernet_->parameters().values());
     for (const Parameter& parameter : supernet_->parameters().all()) {
-      const std::vector<float> got = to_file_order(parameter, supernet_->parameters().values());
+      const std::vector<float> got = to_file_order(parameter, values.data());
       report("weights after the steps: " + parameter.name,
              largest_difference(got, after.read_f32(parameter.name), parameter.name), kWeights);
     }
   }
 
   std::string folder_;
+  DeviceKind device_;
   Json cases_;
   SupernetConfig config_;
   Tensor images_, targets_;
@@ -190,6 +193,8 @@ class Golden {
 
 }  // namespace
 
-std::vector<ParityRow> check_parity(const std::string& folder) { return Golden(folder).run(); }
+std::vector<ParityRow> check_parity(const std::string& folder, DeviceKind device) {
+  return Golden(folder, device).run();
+}
 
 }  // namespace entangle

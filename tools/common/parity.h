@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/kernel.h"
+
 namespace entangle {
 
 // One quantity of a golden folder: the largest difference found, and what was allowed.
@@ -24,6 +26,6 @@ struct ParityRow {
 //                                value
 //   params, reference_complexity absolute, allowed 0
 //   weights after the steps      absolute, allowed 2e-5; loss before each step, relative to max(1, loss), allowed 2e-5
-std::vector<ParityRow> check_parity(const std::string& folder);
+std::vector<ParityRow> check_parity(const std::string& folder, DeviceKind device = DeviceKind::cpu);
 
 }  // namespace entangle

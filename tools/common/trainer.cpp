@@ -78,8 +78,8 @@ void Trainer::resume_from_checkpoint() {
 double Trainer::forward_backward(const Batch& batch, const Architecture& architecture) {
   const SupernetConfig& model = config_.model;
   const Tensor images =
-      Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images);
-  const Tensor targets = Tensor::from({batch.count, model.num_classes}, batch.targets);
+      Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images, device_);
+  const Tensor targets = Tensor::from({batch.count, model.num_classes}, batch.targets, device_);
   ForwardOptions options;
   options.training = true;
   options.seed = config_.train.seed;
@@ -110,7 +110,7 @@ void Trainer::check_weights(const Architecture& architecture) const {
 
 Trainer::StepResult Trainer::train_step() {
   const auto start = std::chrono::steady_clock::now();
-  reset_peak_memory();
+  reset_peak_memory(device_);
   StepResult result;
   Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
   result.architecture = config_.space.sample(rng);
@@ -122,7 +122,7 @@ Trainer::StepResult Trainer::train_step() {
   ++step_;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.img_per_s = static_cast<double>(batch.count) / seconds;
-  result.memory = memory_counters().peak;
+  result.memory = memory_counters(device_).peak;
   return result;
 }
 

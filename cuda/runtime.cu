@@ -1,0 +1,141 @@
+// Opens the device, and does with its memory what the engine asks for (engine/device.h).
+//
+// Math: fills and sums of arrays. Shapes: arrays of n words. Preconditions: the device is usable (why_unusable).
+// Launch: fill and add, blocks of kThreads over kPerBlock elements each, no shared memory.
+// Numerics: one fp32 addition per element; the same bits always.
+#include "cuda/runtime.h"
+
+#include <cstring>
+#include <string>
+
+#include "cuda/device.cuh"
+#include "engine/device.h"
+
+namespace entangle::gpu {
+
+namespace {
+
+constexpr int kOldestMajor = 8;  // compute capability: bf16 tensor cores, asynchronous copies
+// Given to cuBLAS once, so that it allocates nothing and stays repeatable.
+constexpr size_t kBlasWorkspace = size_t{32} << 20;
+
+int selected = 0;
+bool opened = false;
+
+std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
+
+struct Device {
+  cudaStream_t stream = nullptr;
+  cublasHandle_t blas = nullptr;
+  int shared_memory = 0;
+};
+
+Device open_device() {
+  const std::string reason = why_unusable(selected);
+  CHECK(reason.empty(), reason);
+  Device device;
+  CUDA_CHECK(cudaSetDevice(selected));
+  CUDA_CHECK(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
+  CUDA_CHECK(cudaDeviceGetAttribute(&device.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
+  CUBLAS_CHECK(cublasCreate(&device.blas));
+  CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
+  CUBLAS_CHECK(cublasSetMathMode(device.blas, CUBLAS_DEFAULT_MATH));  // fp32 products in fp32, not in TF32
+  void* workspace = nullptr;
+  CUDA_CHECK(cudaMalloc(&workspace, kBlasWorkspace));
+  CUBLAS_CHECK(cublasSetWorkspace(device.blas, workspace, kBlasWorkspace));
+  opened = true;
+  return device;
+}
+
+// Kept until the process ends: tensors in static storage outlive any order of destruction.
+const Device& device() {
+  static const Device* const instance = new Device(open_device());
+  return *instance;
+}
+
+__global__ void fill_kernel(int64_t n, uint32_t word, uint32_t* to) {
+  for_elements(n, [=](int64_t i) { to[i] = word; });
+}
+
+__global__ void add_kernel(int64_t n, const float* from, float* to) {
+  for_elements(n, [=](int64_t i) { to[i] += from[i]; });
+}
+
+}  // namespace
+
+std::string why_unusable(int index) {
+  int count = 0, driver = 0, runtime = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) cudaGetLastError();  // it is told here; later calls start afresh
+  if (driver == 0) return "there is no NVIDIA driver on this machine; use --device cpu";
+  if (status == cudaErrorInsufficientDriver) {
+    return concat("the NVIDIA driver is too old: it supports CUDA ", version_text(driver), ", this build needs ",
+                  version_text(runtime), "; update the driver, or use --device cpu");
+  }
+  if (status != cudaSuccess) {
+    return concat("no usable GPU: ", cudaGetErrorString(status), "; check CUDA_VISIBLE_DEVICES, or use --device cpu");
+  }
+  if (index >= count) {
+    return concat("there is no GPU number ", index, ": ", count, " visible, counted from 0; use another --device");
+  }
+  cudaDeviceProp properties;
+  int major = 0, minor = 0;
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
+  CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index));
+  if (major >= kOldestMajor) return "";
+  return concat("GPU ", index, " (", properties.name, ") is too old: it has compute capability ", major, ".", minor,
+                ", this build needs ", kOldestMajor, ".0 or later; use --device cpu");
+}
+
+void select_device(int index) {
+  CHECK(!opened || index == selected, "GPU ", selected, " is in use already; choose GPU ", index, " at the start");
+  selected = index;
+}
+
+cudaStream_t stream() { return device().stream; }
+cublasHandle_t blas() { return device().blas; }
+size_t shared_memory_limit() { return static_cast<size_t>(device().shared_memory); }
+
+void* system_allocate(size_t bytes) {
+  stream();  // the device is open, or the reason why not is told
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+  cudaGetLastError();  // the caller tells; later calls start afresh
+  return nullptr;
+}
+
+void system_free(void* memory) { cudaFree(memory); }
+
+std::string free_memory_text() {
+  size_t free_bytes = 0, total = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total));
+  return concat(free_bytes, " of ", total, " free on the GPU");
+}
+
+void synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+void copy_to_device(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream()));
+}
+
+void copy_to_host(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()));
+  synchronize();
+}
+
+void copy_on_device(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
+}
+
+void fill(int64_t count, uint32_t word, void* to) {
+  LAUNCH(fill_kernel, blocks_for(count, kPerBlock), kThreads, 0, stream(), count, word, static_cast<uint32_t*>(to));
+}
+
+void add(int64_t count, const float* from, float* to) {
+  LAUNCH(add_kernel, blocks_for(count, kPerBlock), kThreads, 0, stream(), count, from, to);
+}
+
+}  // namespace entangle::gpu

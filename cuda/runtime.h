@@ -1,0 +1,42 @@
+// The device in use, for host code: its stream, its cuBLAS handle, scratch memory.
+//
+// All work goes to one stream, so memory that is given back may be handed out again at once: whoever gets it works
+// after whoever had it.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include "engine/check.h"
+#include "engine/memory.h"
+
+namespace entangle::gpu {
+
+cudaStream_t stream();
+cublasHandle_t blas();
+// Largest shared memory of a block, in bytes.
+size_t shared_memory_limit();
+
+// Device memory for the kernels of one call; holds nothing.
+template <class T>
+class Workspace {
+ public:
+  explicit Workspace(int64_t count)
+      : data_(static_cast<T*>(allocate(static_cast<size_t>(count) * sizeof(T), DeviceKind::cuda))) {}
+  ~Workspace() { deallocate(data_, DeviceKind::cuda); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  T* data() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+// CUBLAS_CHECK(call): throws Error with the library's words unless the call succeeded.
+#define CUBLAS_CHECK(call)                                                                          \
+  do {                                                                                              \
+    const cublasStatus_t blas_status_ = (call);                                                     \
+    CHECK(blas_status_ == CUBLAS_STATUS_SUCCESS, #call, ": ", cublasGetStatusString(blas_status_)); \
+  } while (false)
+
+}  // namespace entangle::gpu

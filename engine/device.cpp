@@ -1,0 +1,77 @@
+#include "engine/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/check.h"
+
+namespace entangle {
+
+const char* name_of(DeviceKind device) { return device == DeviceKind::cpu ? "cpu" : "cuda"; }
+
+void select_cuda([[maybe_unused]] int index) {
+  const std::string reason = why_no_cuda(index);
+  CHECK(reason.empty(), reason);
+#if defined(ENTANGLE_CUDA)
+  gpu::select_device(index);
+#endif
+}
+
+#if defined(ENTANGLE_CUDA)
+
+std::string why_no_cuda(int index) { return gpu::why_unusable(index); }
+
+void synchronize(DeviceKind device) {
+  if (device == DeviceKind::cuda) gpu::synchronize();
+}
+
+void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device) {
+  const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+  if (bytes == 0) return;
+  if (from_device == DeviceKind::cuda && to_device == DeviceKind::cuda) return gpu::copy_on_device(from, to, bytes);
+  if (from_device == DeviceKind::cuda) return gpu::copy_to_host(from, to, bytes);
+  if (to_device == DeviceKind::cuda) return gpu::copy_to_device(from, to, bytes);
+  std::memcpy(to, from, bytes);
+}
+
+void fill_floats(int64_t count, float value, float* to, DeviceKind device) {
+  if (device == DeviceKind::cpu) {
+    std::fill_n(to, count, value);
+    return;
+  }
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  gpu::fill(count, word, to);
+}
+
+void add_floats(int64_t count, const float* from, float* to, DeviceKind device) {
+  if (device == DeviceKind::cuda) return gpu::add(count, from, to);
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+#else
+
+namespace {
+
+constexpr const char* kNoCuda = "this build has no CUDA device; build it with make CUDA=1, or use --device cpu";
+
+}  // namespace
+
+std::string why_no_cuda(int) { return kNoCuda; }
+
+void synchronize(DeviceKind) {}
+
+void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device) {
+  CHECK(from_device == DeviceKind::cpu && to_device == DeviceKind::cpu, kNoCuda);
+  if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+}
+
+void fill_floats(int64_t count, float value, float* to, DeviceKind) { std::fill_n(to, count, value); }
+
+void add_floats(int64_t count, const float* from, float* to, DeviceKind) {
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+#endif
+
+}  // namespace entangle
