@@ -126,7 +126,7 @@ struct AttentionShape {
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
 };
-static inline int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
+static inline ENTANGLE_HOST_DEVICE int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 // Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D]. The backward
 // pass has twice as many of both.
 static inline int64_t attention_table_rows(const AttentionShape& s) {

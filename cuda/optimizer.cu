@@ -1,0 +1,74 @@
+// The gradient's norm, and AdamW.
+//
+// Math. sum_squares: out[0] = sum g^2.
+//   adamw: g' = clip g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
+//   w = w (1 - lr decay) - lr (m/c1) / (sqrt(v/c2) + eps);  g = 0.
+// Shapes. g, w, m, v: n elements of the parameter arena. out: one double in host memory.
+// Preconditions. eps > 0. sum_squares waits for the device, since the host goes on with the number.
+// Launch. adamw: blocks of kThreads over kPerBlock elements, no shared memory; 32 bytes an element, bound by memory.
+//   sum_squares: at most kMostBlocks blocks, each over fixed strides of the array; then one block over their sums; a
+//   place of shared memory for each warp.
+// Numerics. fp32; sum_squares in double, where squares are exact. Fixed strides, fixed order: the same bits always.
+#include "cuda/device.cuh"
+#include "engine/ops.h"
+
+namespace entangle::gpu {
+
+namespace {
+
+constexpr int64_t kMostBlocks = 512;
+
+__global__ void adamw_kernel(int64_t n, AdamWStep s, float* w, float* g, float* m, float* v) {
+  const float shrink = 1.0f - s.lr * s.decay, step = s.lr / s.correction1;
+  const float root_correction = 1.0f / sqrtf(s.correction2);
+  for_elements(n, [=](int64_t i) {
+    const float gradient = g[i] * s.clip;
+    const float first = s.beta1 * m[i] + (1.0f - s.beta1) * gradient;
+    const float second = s.beta2 * v[i] + (1.0f - s.beta2) * gradient * gradient;
+    w[i] = w[i] * shrink - step * first / (sqrtf(second) * root_correction + s.eps);
+    m[i] = first;
+    v[i] = second;
+    g[i] = 0;
+  });
+}
+
+__global__ void sum_squares_kernel(int64_t n, const float* g, double* partial) {
+  Shared shared;
+  double* scratch = shared.take<double>(warps_in_block());
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  double sum = 0;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
+    sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+  }
+  sum = block_sum(sum, scratch);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+__global__ void sum_kernel(int64_t n, const double* partial, double* out) {
+  Shared shared;
+  double* scratch = shared.take<double>(warps_in_block());
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += partial[i];
+  sum = block_sum(sum, scratch);
+  if (threadIdx.x == 0) out[0] = sum;
+}
+
+}  // namespace
+
+void adamw(int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v) {
+  LAUNCH(adamw_kernel, blocks_for(n, kPerBlock), kThreads, 0, stream(), n, s, w, g, m, v);
+}
+
+void sum_squares(int64_t n, const float* g, double* out) {
+  out[0] = 0;
+  if (n == 0) return;
+  const int64_t blocks = at_most(kMostBlocks, blocks_for(n, kPerBlock));
+  const Workspace<double> partial(blocks), sum(1);
+  const size_t shared = shared_bytes<double>(kThreads / kWarp);
+  LAUNCH(sum_squares_kernel, static_cast<unsigned>(blocks), kThreads, shared, stream(), n, g, partial.data());
+  LAUNCH(sum_kernel, 1, kThreads, shared, stream(), blocks, partial.data(), sum.data());
+  CUDA_CHECK(cudaMemcpyAsync(out, sum.data(), sizeof(double), cudaMemcpyDeviceToHost, stream()));
+  CUDA_CHECK(cudaStreamSynchronize(stream()));
+}
+
+}  // namespace entangle::gpu
