@@ -1,6 +1,7 @@
 # make            the library and every program (tools/*.cpp), at the root
 # make test       builds and runs every test; ends with "N passed, N failed"
-# make SANITIZE=1 …   the same with AddressSanitizer and UBSan, in build/sanitize
+# make CUDA=1 …   with the GPU backend, in build/release-cuda; CUDA=emulated: the same .cu files on the CPU (cuda/cuda.mk)
+# make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
@@ -8,57 +9,50 @@ MAKEFLAGS += -j$(shell nproc)
 CXX ?= g++
 # make V=1 shows the commands.
 Q = $(if $(V),,@echo '  $@' &&)
-BUILD := build/$(if $(SANITIZE),sanitize,release)
-BIN := $(if $(SANITIZE),$(BUILD)/bin/)
+BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
+BUILD := build/$(if $(SANITIZE),sanitize,release)$(BACKEND:%=-%)
+BIN := $(if $(SANITIZE)$(BACKEND),$(BUILD)/bin/)
 
 comma := ,
 WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-O1 -g -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
-CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
+CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) $(DEFINES) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
 KERNEL_FLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 # Kernels are compiled once for each instruction-set path of this processor's family.
-ifeq ($(shell uname -m),x86_64)
-PATHS := baseline avx2 avx512 avx512_bf16
+PATHS := baseline $(if $(filter x86_64,$(shell uname -m)),avx2 avx512 avx512_bf16)
 FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
-else
-PATHS := baseline
-endif
 
-LIBRARY_SOURCES := $(wildcard engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp)
-COMMON_SOURCES := $(wildcard tools/common/*.cpp)
+# The objects of the sources that match.
+objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
 KERNELS := $(foreach p,$(PATHS),$(patsubst %.cpp,$(BUILD)/%.$(p).o,$(wildcard engine/cpu/*.cpp)))
 LIBRARY := $(BUILD)/libentangle.a
-COMMON := $(COMMON_SOURCES:%.cpp=$(BUILD)/%.o) $(BUILD)/configs.o
+COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
 PROGRAMS := $(patsubst tools/%.cpp,$(BIN)%,$(wildcard tools/*.cpp))
 TESTS := $(BUILD)/run_tests
 
 all: $(PROGRAMS)
-
 test: $(TESTS) $(PROGRAMS)
 	ENTANGLE_PROGRAMS=$(or $(BIN),./) $(TESTS)
 
-$(LIBRARY): $(LIBRARY_SOURCES:%.cpp=$(BUILD)/%.o) $(KERNELS)
+include $(if $(BACKEND),cuda/cuda.mk)
+$(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp $(CUDA_SOURCES)) $(KERNELS)
 	$(Q) rm -f $@ && ar rcs $@ $^
-
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
-
-$(BIN)bench_kernels: $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tools/bench_kernels/*.cpp)) $(COMMON) $(LIBRARY)
+$(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lbenchmark -lyaml-cpp -ldl
-
-$(TESTS): $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/*.cpp)) $(COMMON) $(LIBRARY)
+$(TESTS): $(call objects,tests/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
-
 define kernel_rule
 $(BUILD)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
 	@mkdir -p $$(@D)

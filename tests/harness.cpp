@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/memory.h"
-#include "engine/parallel.h"
 
 namespace entangle {
 
@@ -67,27 +67,30 @@ enum class Start { ones, fresh };
 // One input in its guarded buffers. The parent's elements outside of the slice keep the guard pattern.
 class Operand {
  public:
-  Operand(const Input& input, const std::vector<float>& values, Start start)
+  Operand(const Input& input, const std::vector<float>& values, Start start, DeviceKind device)
       : input_(input),
         start_(start),
-        values_(input.parent.rank > 0 ? input.parent.count() : input.shape.count()),
-        gradients_(values_.count()) {
+        values_(input.parent.rank > 0 ? input.parent.count() : input.shape.count(), device),
+        gradients_(values_.count(), device) {
     // Only an input that needs a gradient may be given one, so the other kind always has a buffer to watch.
     float* gradients = start == Start::ones || !input.requires_grad ? gradients_.data() : nullptr;
-    parent_ = Tensor::over(input.parent.rank > 0 ? input.parent : input.shape, values_.data(), gradients);
+    parent_ = Tensor::over(input.parent.rank > 0 ? input.parent : input.shape, values_.data(), gradients, device);
     tensor_ = parent_;
     for (int d = 0; d < input.parent.rank; ++d) {
       tensor_ = tensor_.slice(d, input.begin.rank > 0 ? input.begin[d] : 0, input.shape[d]);
     }
     const std::vector<int64_t> offsets = offsets_of(tensor_);
     inside_.resize(static_cast<size_t>(values_.count()));
-    for (size_t i = 0; i < offsets.size(); ++i) {
-      tensor_.data()[offsets[i]] = values[i];
-      if (gradients != nullptr) tensor_.grad()[offsets[i]] = 1;
-      inside_[static_cast<size_t>(tensor_.data() + offsets[i] - values_.data())] = true;
-    }
     before_ = values_.values();
     gradients_before_ = gradients_.values();
+    for (size_t i = 0; i < offsets.size(); ++i) {
+      const size_t at = static_cast<size_t>(tensor_.data() + offsets[i] - values_.data());
+      before_[at] = values[i];
+      if (gradients != nullptr) gradients_before_[at] = 1;
+      inside_[at] = true;
+    }
+    values_.set(before_);
+    gradients_.set(gradients_before_);
     tensor_.set_requires_grad(input.requires_grad);
   }
 
@@ -128,11 +131,16 @@ class Operand {
 
 // sum_i dy_i y_i: gives the output of an operation the gradient dy.
 Tensor weighted_sum(const Tensor& y, const std::vector<float>& dy) {
-  Tensor loss = Tensor::zeros({1});
+  Tensor loss = Tensor::zeros({1}, y.device());
   if (Tape* tape = recording({&y})) {
     tape->record("weighted_sum", loss, [y, dy] {
       const GradTarget target = y.grad_target();
-      for (size_t i = 0; i < dy.size(); ++i) target.data[i] = (target.add ? target.data[i] : 0) + dy[i];
+      const Tensor given = Tensor::from(y.shape(), dy, y.device());
+      if (target.add) {
+        add_floats(y.count(), given.data(), target.data, y.device());
+      } else {
+        copy_floats(y.count(), given.data(), y.device(), target.data, y.device());
+      }
     });
   }
   return loss;
@@ -145,11 +153,17 @@ uint32_t poison_bits() {
 }
 
 // Blocks are multiples of 64 bytes and come poisoned: between the last element and the end of the block nothing may
-// have been written.
-void check_end(const std::string& what, const float* data, int64_t count, Faults& faults) {
-  for (int64_t i = count; i % 16 != 0; ++i) {
-    if (bits_of(data[i]) == poison_bits()) continue;
-    faults.push_back(concat(what, ": written ", i - count + 1, " element(s) behind its end: ", data[i]));
+// have been written. (An emulated device's end where the last element does, and it watches what lies behind.)
+void check_end(const std::string& what, const float* data, int64_t count, DeviceKind device, Faults& faults) {
+  float behind[16] = {};
+  const int64_t n = (16 - count % 16) % 16;
+#if defined(ENTANGLE_CUDA_EMULATED)
+  if (device == DeviceKind::cuda) return;
+#endif
+  copy_floats(n, data + count, device, behind, DeviceKind::cpu);
+  for (int64_t i = 0; i < n; ++i) {
+    if (bits_of(behind[i]) == poison_bits()) continue;
+    faults.push_back(concat(what, ": written ", i + 1, " element(s) behind its end: ", behind[i]));
     return;
   }
 }
@@ -168,7 +182,7 @@ void run_backward(const Case& c, const Data& data, const std::vector<Tensor>& in
     return;
   }
   out.y = y.to_vector();
-  check_end("the output", y.data(), y.count(), out.faults);
+  check_end("the output", y.data(), y.count(), y.device(), out.faults);
   if (!y.requires_grad()) {
     out.faults.push_back("nothing was recorded on the tape");
     return;
@@ -180,37 +194,41 @@ void run_backward(const Case& c, const Data& data, const std::vector<Tensor>& in
       continue;
     }
     const bool allocated = start == Start::fresh && c.inputs[i].parent.rank == 0 && inputs[i].has_grad();
-    if (allocated) check_end("the gradient of " + c.inputs[i].name, inputs[i].grad(), inputs[i].count(), out.faults);
+    if (allocated) {
+      check_end("the gradient of " + c.inputs[i].name, inputs[i].grad(), inputs[i].count(), y.device(), out.faults);
+    }
     out.gradients.push_back(inputs[i].grad_to_vector());
   }
 }
 
 // One forward and backward pass. An exception is a fault like any other.
-Outcome run_once(const Case& c, const Data& data, Start start, int thread_count) {
-  set_threads(thread_count);
+Outcome run_once(const Case& c, const Data& data, Start start, DeviceKind device, const Variation& variation) {
+  variation.choose();
   set_poison(true);
   Outcome out;
   std::vector<std::unique_ptr<Operand>> operands;
   std::vector<Tensor> inputs;
   try {
     for (size_t i = 0; i < c.inputs.size(); ++i) {
-      operands.push_back(std::make_unique<Operand>(c.inputs[i], data.inputs[i], start));
+      operands.push_back(std::make_unique<Operand>(c.inputs[i], data.inputs[i], start, device));
       inputs.push_back(operands.back()->tensor());
     }
     run_backward(c, data, inputs, start, out);
+    synchronize(device);
   } catch (const std::exception& error) {
     out.faults.push_back(error.what());
+    take_device_fault();
   }
   for (const std::unique_ptr<Operand>& operand : operands) operand->check(out.faults);
   return out;
 }
 
 // The output when no tape is live.
-std::vector<float> run_inference(const Case& c, const Data& data) {
+std::vector<float> run_inference(const Case& c, const Data& data, DeviceKind device) {
   std::vector<std::unique_ptr<Operand>> operands;
   std::vector<Tensor> inputs;
   for (size_t i = 0; i < c.inputs.size(); ++i) {
-    operands.push_back(std::make_unique<Operand>(c.inputs[i], data.inputs[i], Start::ones));
+    operands.push_back(std::make_unique<Operand>(c.inputs[i], data.inputs[i], Start::ones, device));
     inputs.push_back(operands.back()->tensor());
   }
   return c.run(inputs).to_vector();
@@ -240,25 +258,26 @@ void compare_with_reference(const Case& c, const Outcome& got, const Wanted& wan
   }
 }
 
-// Everything about the kernels, on the path in use.
-Faults check_path(const Case& c, const Data& data, const Wanted& want) {
+// Everything about the kernels of a device, on the processor those of the path in use.
+Faults check_device(const Case& c, const Data& data, const Wanted& want, DeviceKind device) {
   Faults faults;
   Outcome first[2];
   for (const Start start : {Start::fresh, Start::ones}) {
-    const Outcome once = run_once(c, data, start, 1);
-    const Outcome again = run_once(c, data, start, 1);
-    const Outcome two_threads = run_once(c, data, start, 2);
-    const std::string which = start == Start::ones ? "gradients of ones: " : "fresh gradients: ";
+    const std::vector<Variation> variations = variations_of(device);
+    const Outcome once = run_once(c, data, start, device, variations[0]);
     Faults found = once.faults;
-    if (found.empty()) found = two_threads.faults;
     if (once.y.size() == want.y.size()) compare_with_reference(c, once, want, start, found);
-    compare_outcomes("rerun", again, once, found);
-    compare_outcomes("two threads", two_threads, once, found);
+    for (size_t i = 1; i < variations.size(); ++i) {
+      const Outcome again = run_once(c, data, start, device, variations[i]);
+      if (found.empty()) found = again.faults;
+      compare_outcomes(variations[i].name, again, once, found);
+    }
+    const std::string which = start == Start::ones ? "gradients of ones: " : "fresh gradients: ";
     for (const std::string& fault : found) faults.push_back(which + fault);
     first[start == Start::ones] = once;
   }
   compare_bits("output with other gradient buffers", first[1].y, first[0].y, faults);
-  if (faults.empty()) compare_bits("output without a tape", run_inference(c, data), first[0].y, faults);
+  if (faults.empty()) compare_bits("output without a tape", run_inference(c, data, device), first[0].y, faults);
   return faults;
 }
 
@@ -309,9 +328,12 @@ Faults check_case(const Case& c) {
   check_differences(c, data, faults);
   const Arrays<Bounded> inputs = widen<Bounded>(data.inputs);
   const Wanted want = {c.forward.bounded(inputs), c.backward.bounded(inputs, widen<Bounded>(data.dy))};
-  for (const CpuPath path : supported_paths()) {
-    set_cpu_path(path);
-    for (const std::string& fault : check_path(c, data, want)) faults.push_back(concat(name_of(path), ": ", fault));
+  for (const Place& place : places()) {
+    if (c.cpu_only && place.device != DeviceKind::cpu) continue;
+    place.choose();
+    for (const std::string& fault : check_device(c, data, want, place.device)) {
+      faults.push_back(place.name + ": " + fault);
+    }
   }
   for (std::string& fault : faults) fault = c.name + ": " + fault;
   return faults;

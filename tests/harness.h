@@ -1,16 +1,19 @@
 // The test of an operation: one row gives its kernels, its shapes, how to run it and its reference; the harness does
-// the rest. For every case of a row, at every instruction-set path of this processor:
+// the rest. For every case of a row, at every instruction-set path of this processor, and on a CUDA device when the build
+// and the machine have one:
 //   - the output and every gradient against the double reference, within a tolerance computed with the reference;
 //   - gradients added to buffers full of ones, and stored into fresh, poisoned ones;
 //   - the reference's own gradient against central differences of the reference;
 //   - inputs and their gradients as slices of larger parents between guard words: nothing outside of a slice changes,
 //     a read outside of it is a NaN, and nothing is written behind the end of what the operation allocates;
-//   - the same bits on a rerun, with one thread and with two, and without a tape.
+//   - the same bits on a rerun, with one thread and with two, and without a tape; on an emulated device also with the
+//     threads of a kernel's blocks in ascending, descending and shuffled order.
 // A fault is one line of text; a check returns all that it finds, so that the harness itself can be tested.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -60,7 +63,8 @@ struct Case {
   Reference<ForwardOf<double>, ForwardOf<reference::Bounded>> forward;
   // The gradients of the inputs in their order; those that need none may be missing at the end.
   Reference<BackwardOf<double>, BackwardOf<reference::Bounded>> backward;
-  double tolerance = 8;  // c of compare()
+  double tolerance = 8;   // c of compare()
+  bool cpu_only = false;  // the operation has no kernel for a CUDA device: those of the harness's own tests
 };
 
 // "what size size ...": the name of a case.
@@ -80,27 +84,53 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
 void compare_bits(const std::string& what, const std::vector<float>& got, const std::vector<float>& want,
                   Faults& faults);
 
-// A buffer between guard words. All of it starts as a NaN that no arithmetic produces. The first word stands at an odd
-// multiple of four bytes: kernels are promised no alignment.
+// A buffer between guard words, on any device. All of it starts as a NaN that no arithmetic produces. The first word
+// stands at an odd multiple of four bytes: kernels are promised no alignment.
 class Guarded {
  public:
-  explicit Guarded(int64_t count);
-  float* data() { return words_.data() + kGuard; }
-  int64_t count() const { return static_cast<int64_t>(words_.size()) - 2 * kGuard; }
-  std::vector<float> values() const { return {words_.begin() + kGuard, words_.end() - kGuard}; }
+  explicit Guarded(int64_t count, DeviceKind device = DeviceKind::cpu);
+  float* data() { return memory_.get() + kGuard; }
+  int64_t count() const { return count_; }
+  std::vector<float> values() const;
+  void set(const std::vector<float>& values);
   // Appends a fault when a guard word has changed.
   void check(const std::string& what, Faults& faults) const;
 
  private:
+  std::vector<float> words() const;  // in host memory, guards included
+
   static constexpr int64_t kGuard = 65;
-  std::vector<float> words_;
+  int64_t count_;
+  DeviceKind device_;
+  std::shared_ptr<float> memory_;
 };
 // Whether a word is still what a Guarded starts as.
 bool is_guard(float word);
 
 std::vector<CpuPath> supported_paths();
 
-// Puts the path, the number of threads and poisoning back as they were (poisoning off).
+// One way to run kernels that must give the same bits as the first of the list.
+struct Variation {
+  std::string name;
+  std::function<void()> choose;
+};
+std::vector<Variation> variations_of(DeviceKind device);
+
+// A place where kernels run: a path of the processor, or a CUDA device.
+struct Place {
+  std::string name;
+  DeviceKind device;
+  CpuPath path;
+
+  void choose() const;
+};
+// Every path that this processor supports, and the CUDA device that the build and the machine have.
+std::vector<Place> places();
+
+// The first fault that an emulated device has found since the last call, or an empty string.
+std::string take_device_fault();
+
+// Puts the path, the number of threads, the order of emulated threads and poisoning back as they were (poisoning off).
 class SettingsScope {
  public:
   SettingsScope();

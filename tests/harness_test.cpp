@@ -109,7 +109,9 @@ Case toy_case(Plant plant) {
               gradients[1][i % kWidth] += dy[i] * double(kToyConstant) * in[0][i];
             }
             return gradients;
-          }};
+          },
+          8,
+          true};
 }
 
 std::string joined(const Faults& faults) {

@@ -4,9 +4,14 @@
 #include <limits>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 #include "engine/parallel.h"
 #include "tests/harness.h"
+
+#if defined(ENTANGLE_CUDA_EMULATED)
+#include "cuda/emulator/emulator.h"
+#endif
 
 namespace entangle {
 
@@ -71,15 +76,38 @@ void compare_bits(const std::string& what, const std::vector<float>& got, const 
 
 // ------------------------------------------------------------------------------------------------------ guard words
 
-Guarded::Guarded(int64_t count) : words_(static_cast<size_t>(count + 2 * kGuard)) {
-  for (float& word : words_) std::memcpy(&word, &kGuardBits, sizeof word);
+Guarded::Guarded(int64_t count, DeviceKind device)
+    : count_(count),
+      device_(device),
+      memory_(static_cast<float*>(allocate(static_cast<size_t>(count + 2 * kGuard) * sizeof(float), device)),
+              [device](float* memory) { deallocate(memory, device); }) {
+  float guard;
+  std::memcpy(&guard, &kGuardBits, sizeof guard);
+  fill_floats(count + 2 * kGuard, guard, memory_.get(), device);
+}
+
+std::vector<float> Guarded::words() const {
+  std::vector<float> words(static_cast<size_t>(count_ + 2 * kGuard));
+  copy_floats(count_ + 2 * kGuard, memory_.get(), device_, words.data(), DeviceKind::cpu);
+  return words;
+}
+
+std::vector<float> Guarded::values() const {
+  const std::vector<float> all = words();
+  return {all.begin() + kGuard, all.end() - kGuard};
+}
+
+void Guarded::set(const std::vector<float>& values) {
+  CHECK(static_cast<int64_t>(values.size()) == count_, "a buffer of ", count_, " elements is set to ", values.size());
+  copy_floats(count_, values.data(), DeviceKind::cpu, data(), device_);
 }
 
 void Guarded::check(const std::string& what, Faults& faults) const {
+  const std::vector<float> all = words();
   for (int64_t i = 0; i < kGuard; ++i) {
     const size_t before = static_cast<size_t>(kGuard - 1 - i), after = static_cast<size_t>(kGuard + count() + i);
-    const bool front = !is_guard(words_[before]);
-    if (!front && is_guard(words_[after])) continue;
+    const bool front = !is_guard(all[before]);
+    if (!front && is_guard(all[after])) continue;
     faults.push_back(concat(what, ": written ", i + 1, " element(s) ", front ? "before its start" : "behind its end"));
     return;
   }
@@ -97,12 +125,49 @@ std::vector<CpuPath> supported_paths() {
   return paths;
 }
 
+void Place::choose() const {
+  if (device == DeviceKind::cpu) set_cpu_path(path);
+}
+
+std::vector<Place> places() {
+  std::vector<Place> all;
+  for (const CpuPath path : supported_paths()) all.push_back({name_of(path), DeviceKind::cpu, path});
+  if (why_no_cuda().empty()) all.push_back({name_of(DeviceKind::cuda), DeviceKind::cuda, cpu_path()});
+  return all;
+}
+
+std::vector<Variation> variations_of(DeviceKind device) {
+  if (device == DeviceKind::cpu) {
+    const auto with_threads = [](int count) { return [count] { set_threads(count); }; };
+    return {{"first run", with_threads(1)}, {"rerun", with_threads(1)}, {"two threads", with_threads(2)}};
+  }
+#if defined(ENTANGLE_CUDA_EMULATED)
+  const auto in_order = [](emulator::Order order) { return [order] { emulator::set_order(order); }; };
+  return {{"first run", in_order(emulator::Order::ascending)},
+          {"threads descending", in_order(emulator::Order::descending)},
+          {"threads shuffled", in_order(emulator::Order::shuffled)}};
+#else
+  return {{"first run", [] {}}, {"rerun", [] {}}, {"third run", [] {}}};
+#endif
+}
+
+std::string take_device_fault() {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  return emulator::take_fault();
+#else
+  return "";
+#endif
+}
+
 SettingsScope::SettingsScope() : path_(cpu_path()), threads_(threads()) {}
 
 SettingsScope::~SettingsScope() {
   set_cpu_path(path_);
   set_threads(threads_);
   set_poison(false);
+#if defined(ENTANGLE_CUDA_EMULATED)
+  emulator::set_order(emulator::Order::ascending);
+#endif
 }
 
 std::string describe(const std::string& what, const std::vector<int64_t>& sizes) {

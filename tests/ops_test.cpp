@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "engine/device.h"
 #include "tests/harness.h"
 #include "tests/reference.h"
 
@@ -306,6 +307,12 @@ const Row cross_entropy_row("cross_entropy", {"cross_entropy_forward", "cross_en
 TEST(Harness, EveryKernelHasARow) {
   for (const std::string& fault : check_coverage(all_kernels(), Row::all())) ADD_FAILURE() << fault;
 }
+
+#if defined(ENTANGLE_CUDA)
+TEST(Harness, TheCudaDeviceRuns) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda() << ": the kernels of cuda/ were not run";
+}
+#endif
 
 TEST(Harness, EveryInstructionSetPathRuns) {
   for (int i = 0; i < kCpuPaths; ++i) {

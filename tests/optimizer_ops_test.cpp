@@ -1,10 +1,9 @@
 // The rows of adamw and sum_squares. They work on bare arrays and record nothing, so these rows do by hand what
-// check_case does for operations: guard words, reference, rerun, threads, every instruction-set path.
+// check_case does for operations: guard words, reference, rerun, threads, every place where kernels run.
 #include <algorithm>
 #include <cmath>
 
 #include "engine/ops.h"
-#include "engine/parallel.h"
 #include "tests/harness.h"
 #include "tests/reference.h"
 
@@ -29,15 +28,16 @@ AdamWState draw_adamw_state(int64_t n) {
   return state;
 }
 
-AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, int thread_count, Faults& faults) {
-  set_threads(thread_count);
+AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, DeviceKind device, const Variation& variation,
+                     Faults& faults) {
+  variation.choose();
   std::vector<Guarded> buffers;
   for (const std::vector<float>& array : start.arrays) {
-    buffers.emplace_back(static_cast<int64_t>(array.size()));
-    std::copy(array.begin(), array.end(), buffers.back().data());
+    buffers.emplace_back(static_cast<int64_t>(array.size()), device);
+    buffers.back().set(array);
   }
-  kernels::adamw.on(DeviceKind::cpu)(buffers[0].count(), step, buffers[0].data(), buffers[1].data(), buffers[2].data(),
-                                     buffers[3].data());
+  kernels::adamw.on(device)(buffers[0].count(), step, buffers[0].data(), buffers[1].data(), buffers[2].data(),
+                            buffers[3].data());
   AdamWState end;
   for (size_t i = 0; i < 4; ++i) {
     buffers[i].check(kAdamWNames[i], faults);
@@ -57,15 +57,17 @@ Faults check_adamw() {
       reference::Arrays<reference::Bounded> want;
       for (const auto& array : start.arrays) want.emplace_back(array.begin(), array.end());
       want[1] = reference::adamw(step, want[0], want[1], want[2], want[3]);
-      for (const CpuPath path : supported_paths()) {
-        set_cpu_path(path);
-        const AdamWState once = run_adamw(start, step, 1, faults), again = run_adamw(start, step, 1, faults);
-        const AdamWState two_threads = run_adamw(start, step, 2, faults);
-        for (size_t i = 0; i < 4; ++i) {
-          const std::string what = std::string(name_of(path)) + ": " + kAdamWNames[i] + " of " + std::to_string(n);
-          compare(what, once.arrays[i], want[i], 8, faults);
-          compare_bits(what + ", rerun", again.arrays[i], once.arrays[i], faults);
-          compare_bits(what + ", two threads", two_threads.arrays[i], once.arrays[i], faults);
+      for (const Place& place : places()) {
+        place.choose();
+        const std::vector<Variation> variations = variations_of(place.device);
+        const AdamWState once = run_adamw(start, step, place.device, variations[0], faults);
+        for (const Variation& variation : variations) {
+          const AdamWState again = run_adamw(start, step, place.device, variation, faults);
+          for (size_t i = 0; i < 4; ++i) {
+            const std::string what = place.name + ": " + kAdamWNames[i] + " of " + std::to_string(n);
+            compare(what, again.arrays[i], want[i], 8, faults);
+            compare_bits(what + ", " + variation.name, again.arrays[i], once.arrays[i], faults);
+          }
         }
       }
     }
@@ -75,12 +77,12 @@ Faults check_adamw() {
 
 const Row adamw_row("adamw", {"adamw"}, check_adamw);
 
-double run_sum_squares(const std::vector<float>& g, int thread_count, Faults& faults) {
-  set_threads(thread_count);
-  Guarded buffer(static_cast<int64_t>(g.size()));
-  std::copy(g.begin(), g.end(), buffer.data());
+double run_sum_squares(const std::vector<float>& g, DeviceKind device, const Variation& variation, Faults& faults) {
+  variation.choose();
+  Guarded buffer(static_cast<int64_t>(g.size()), device);
+  buffer.set(g);
   double out[3] = {-1, NAN, -1};
-  kernels::sum_squares.on(DeviceKind::cpu)(buffer.count(), buffer.data(), &out[1]);
+  kernels::sum_squares.on(device)(buffer.count(), buffer.data(), &out[1]);
   buffer.check("g", faults);
   if (out[0] != -1 || out[2] != -1) faults.push_back("sum_squares wrote beside its result");
   return out[1];
@@ -94,14 +96,18 @@ Faults check_sum_squares() {
     std::vector<float> g;
     for (int64_t i = 0; i < n; ++i) g.push_back(static_cast<float>(rng.uniform(-1, 1)));
     const double want = reference::sum_squares(reference::Array<double>(g.begin(), g.end()));
-    for (const CpuPath path : supported_paths()) {
-      set_cpu_path(path);
-      const double got = run_sum_squares(g, 1, faults), two_threads = run_sum_squares(g, 2, faults);
-      // Squares of fp32 are exact in double and n roundings of partial sums <= want wander like sqrt(n).
-      const double tolerance = 8 * std::ldexp(1.0, -53) * want * std::sqrt(static_cast<double>(n));
-      if (std::fabs(got - want) <= tolerance && got == two_threads) continue;
-      faults.push_back(std::string(name_of(path)) + ", " + std::to_string(n) + " elements: " + std::to_string(got) +
-                       " with one thread, " + std::to_string(two_threads) + " with two, not " + std::to_string(want));
+    // Squares of fp32 are exact in double and n roundings of partial sums <= want wander like sqrt(n).
+    const double tolerance = 8 * std::ldexp(1.0, -53) * want * std::sqrt(static_cast<double>(n));
+    for (const Place& place : places()) {
+      place.choose();
+      const std::vector<Variation> variations = variations_of(place.device);
+      const double once = run_sum_squares(g, place.device, variations[0], faults);
+      for (const Variation& variation : variations) {
+        const double got = run_sum_squares(g, place.device, variation, faults);
+        if (std::fabs(got - want) <= tolerance && got == once) continue;
+        faults.push_back(place.name + ", " + variation.name + ", " + std::to_string(n) + " elements: " +
+                         std::to_string(got) + ", at first " + std::to_string(once) + ", not " + std::to_string(want));
+      }
     }
   }
   return faults;

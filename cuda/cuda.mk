@@ -1,0 +1,21 @@
+# The GPU backend's part of the Makefile: how a .cu file is compiled, and what is linked.
+CUDA_SOURCES := cuda/*.cu $(if $(filter emulated,$(BACKEND)),cuda/emulator/*.cpp)
+CUDA_TESTS := tests/*.cu
+DEFINES := -DENTANGLE_CUDA
+
+ifeq ($(BACKEND),emulated)
+# By the host compiler, against the emulator's headers.
+DEFINES += -DENTANGLE_CUDA_EMULATED -Icuda/emulator
+CU = $(CXX) $(CXXFLAGS) -x c++
+else
+# By nvcc, for Ampere and Hopper, and as PTX for what comes after.
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc))
+CU = $(CUDA_HOME)/bin/nvcc -std=c++17 -O3 $(DEFINES) -I. $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -Werror all-warnings \
+  -Xcompiler -Wall,-Wextra,-pthread $(NVCCFLAGS) $(foreach a,80 90,-gencode arch=compute_$a,code=sm_$a) \
+  -gencode arch=compute_90,code=compute_90
+LDFLAGS += -L$(CUDA_HOME)/lib64 -lcublas -lcudart
+endif
+
+$(BUILD)/%.o: %.cu
+	@mkdir -p $(@D)
+	$(Q) $(CU) -c $< -o $@
