@@ -34,6 +34,9 @@ struct Thread {
   Complete complete = nullptr;
 };
 
+// Ends a thread at a fault, so that what its frames own is freed.
+struct Abandoned {};
+
 struct Piece {
   char* data;
   size_t bytes;
@@ -68,7 +71,7 @@ class Block {
   void* take(int index, size_t bytes);
   [[noreturn]] void fail(const std::string& text);
   std::string position() const;
-  void run_body() { call_->body(); }
+  void run_body();
 
  private:
   void start(const KernelCall& call, const uint3& index);
@@ -275,8 +278,14 @@ std::string Block::position() const {
 
 void Block::fail(const std::string& text) {
   fault_ = position() + ": " + text;
-  running_->fiber.leave(true);
-  std::abort();  // a thread that failed is not entered again
+  throw Abandoned();
+}
+
+void Block::run_body() {
+  try {
+    call_->body();
+  } catch (const Abandoned&) {
+  }
 }
 
 void* Block::take(int index, size_t bytes) {
