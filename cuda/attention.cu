@@ -10,7 +10,8 @@
 //   d key[b] = sum_i C_i[b] q_i,  d value[b] = sum_i W_i[b] dy_i, over all images and heads
 // Shapes. qkv, dqkv [B, N, 3, H, D]; y, dy [B, N, H, D]; p [B, H, N, row], row = attention_row(N), zeros behind N;
 // tables and their gradients [R, D], R = 2m + 2, null when m = 0. Any grid, any m, any D.
-// Preconditions. Table gradients hold gradients; dqkv does when `add`. p may be null forward.
+// Preconditions. Table gradients hold gradients; dqkv does when `add`. p may be null: forward it is not kept, backward
+// the forward kernel writes it again.
 // Launch. A block of kWarps warps per (image, head) walks the queries kRows*kWarps at a time; warp w owns kRows of
 // them, so their rows of scores are touched by one warp only. Keys, values and tables pass through a tile of shared
 // memory:
@@ -360,6 +361,12 @@ void attention_forward(const AttentionShape& s, const float* qkv, const float* k
 void attention_backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                         const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
                         bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
+  if (p == nullptr) {
+    const Workspace<float> again(attention_scores(s)), unused(attention_values(s));
+    attention_forward(s, qkv, key_v, key_h, value_v, value_h, unused.data(), again.data());
+    return attention_backward(s, qkv, key_v, key_h, value_v, value_h, again.data(), dy, dqkv, add, dkey_v, dkey_h,
+                              dvalue_v, dvalue_h);
+  }
   const Plan plan(s);
   const int64_t pairs = s.batch * s.heads, table = static_cast<int64_t>(plan.half) * plan.width;
   const Workspace<float> partial(pairs * 4 * table);

@@ -10,22 +10,33 @@
 // those of dx are added one after another. The bias is written into y first and the product added to it. db: grid
 // (tiles of 32 columns, chunks of rows), a lane owns a column and the warps take rows in turn, then their sums meet in
 // shared memory (one number a thread); a last kernel adds the chunks.
-// Numerics. fp32 products and sums (no TF32); cuBLAS gives the same bits for the same shapes on one stream with a
-// workspace of its own. db: chunks that depend on the shape only, added in ascending order: the same bits always.
-#include "cuda/device.cuh"
+//   fp32: cuBLAS reads the slices in place. bf16: x, w and dy are rounded into scratch memory first, a block for
+// kPerBlock elements of a row, with rows padded to 16 bytes: the tensor cores' fast kernels want that alignment, and a
+// slice 756 columns wide does not have it.
+// Numerics. fp32 products and sums (no TF32), or products of operands rounded to bf16 (nearest, ties to even) with fp32
+// sums. cuBLAS gives the same bits for the same shapes on one stream with a workspace of its own. db: chunks that
+// depend on the shape only, added in ascending order: the same bits always.
+#include "cuda/bf16.cuh"
+#include "cuda/row_sums.cuh"
 #include "engine/ops.h"
 
 namespace entangle::gpu {
 
 namespace {
 
-constexpr int64_t kMostChunks = 128, kLeastRows = 32;  // of the sums over rows
-
 // A batch of row-major matrices: rows `row` elements apart, matrices `batch` elements apart; read transposed or not.
 struct Operand {
-  const float* data;
+  const void* data;
+  cudaDataType type;
   int64_t row, batch;
   bool transposed;
+
+  Operand transpose() const { return {data, type, row, batch, !transposed}; }
+  // The same rows from another column on.
+  Operand from_column(int64_t column) const {
+    const int64_t bytes = column * static_cast<int64_t>(type == CUDA_R_16BF ? sizeof(bf16) : sizeof(float));
+    return {static_cast<const char*>(data) + bytes, type, row, batch, transposed};
+  }
 };
 
 int to_int(int64_t size) {
@@ -41,14 +52,52 @@ void multiply(int64_t batch, int64_t m, int64_t n, int64_t k, const Operand& a, 
   if (m == 0 || n == 0) return;
   const float one = 1, beta = add ? 1 : 0;
   const auto operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  CUBLAS_CHECK(cublasGemmStridedBatchedEx(
-      blas(), operation(b.transposed), operation(a.transposed), to_int(n), to_int(m), to_int(k), &one, b.data,
-      CUDA_R_32F, to_int(b.row), b.batch, a.data, CUDA_R_32F, to_int(a.row), a.batch, &beta, c, CUDA_R_32F,
-      to_int(c_row), c_batch, to_int(batch), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+  CUBLAS_CHECK(cublasGemmStridedBatchedEx(blas(), operation(b.transposed), operation(a.transposed), to_int(n),
+                                          to_int(m), to_int(k), &one, b.data, b.type, to_int(b.row), b.batch, a.data,
+                                          a.type, to_int(a.row), a.batch, &beta, c, CUDA_R_32F, to_int(c_row), c_batch,
+                                          to_int(batch), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+}
+
+// y[m, r, c] = x[m, r, c] in bf16; rows of y `padded` elements apart.
+__global__ void round_kernel(int64_t rows, int64_t columns, int64_t row, int64_t batch, int64_t matrices,
+                             int64_t padded, const float* x, bf16* y) {
+  for (int64_t r = blockIdx.y; r < matrices * rows; r += gridDim.y) {
+    const float* in = x + r / rows * batch + r % rows * row;
+    for_elements(columns, [=](int64_t c) { y[r * padded + c] = to_bf16(in[c]); });
+  }
+}
+
+// A batch of matrices as products read it: in place, or rounded.
+class Rounded {
+ public:
+  Rounded(Precision precision, int64_t matrices, int64_t rows, int64_t columns, const float* data, int64_t row,
+          int64_t batch)
+      : padded_((columns + 7) / 8 * 8),
+        memory_(precision == Precision::bf16 ? matrices * rows * padded_ : 0),
+        operand_{data, CUDA_R_32F, row, batch, false} {
+    if (precision == Precision::fp32) return;
+    LAUNCH(round_kernel, image_grid(columns, matrices * rows), kThreads, 0, stream(), rows, columns, row, batch,
+           matrices, padded_, data, memory_.data());
+    operand_ = {memory_.data(), CUDA_R_16BF, padded_, matrices > 1 ? rows * padded_ : 0, false};
+  }
+  const Operand& operand() const { return operand_; }
+
+ private:
+  int64_t padded_;
+  Workspace<bf16> memory_;
+  Operand operand_;
+};
+
+Rounded rounded_x(const LinearShape& s, const float* x) { return {s.precision, 1, s.rows, s.in, x, s.in, 0}; }
+Rounded rounded_dy(const LinearShape& s, const float* dy) {
+  return {s.precision, 1, s.rows, s.groups * s.out, dy, s.groups * s.out, 0};
 }
 
 // The row stride of w; that of a single row is never used, and cuBLAS wants it to hold a row.
 int64_t weight_row(const LinearShape& s) { return s.out == 1 ? at_least(s.in, s.w_row) : s.w_row; }
+Rounded rounded_w(const LinearShape& s, const float* w) {
+  return {s.precision, s.groups, s.out, s.in, w, weight_row(s), s.w_group};
+}
 
 __global__ void linear_bias_kernel(LinearShape s, const float* b, float* y) {
   const int64_t columns = s.groups * s.out;
@@ -59,35 +108,23 @@ __global__ void linear_bias_kernel(LinearShape s, const float* b, float* y) {
 
 __global__ void linear_bias_partial_kernel(int64_t rows, int64_t columns, int64_t per_chunk, const float* dy,
                                            float* partial) {
-  Shared shared;
-  float* sums = shared.take<float>(kThreads);
-  const int64_t j = static_cast<int64_t>(blockIdx.x) * kWarp + lane_index();
-  const int64_t first = blockIdx.y * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
-  float sum = 0;
-  for (int64_t r = first + warp_index(); r < last && j < columns; r += warps_in_block()) sum += dy[r * columns + j];
-  sums[threadIdx.x] = sum;
-  __syncthreads();
-  if (warp_index() > 0 || j >= columns) return;
-  for (int warp = 1; warp < warps_in_block(); ++warp) sum += sums[warp * kWarp + lane_index()];
-  partial[blockIdx.y * columns + j] = sum;
+  sum_chunk<1>(rows, columns, per_chunk, partial,
+               [=](int64_t r, int64_t j, float* sum) { sum[0] += dy[r * columns + j]; });
 }
 
 __global__ void linear_bias_reduce_kernel(LinearShape s, int64_t chunks, const float* partial, float* db) {
   const int64_t columns = s.groups * s.out, j = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (j >= columns) return;
-  float sum = 0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial[chunk * columns + j];
-  db[j / s.out * s.b_group + j % s.out] += sum;
+  if (j < columns) db[j / s.out * s.b_group + j % s.out] += sum_of_chunks(chunks, 1, columns, partial, 0, j);
 }
 
 void add_bias_gradient(const LinearShape& s, const float* dy, float* db) {
-  const int64_t columns = s.groups * s.out, per_chunk = at_least(kLeastRows, (s.rows + kMostChunks - 1) / kMostChunks);
-  const unsigned chunks = blocks_for(s.rows, per_chunk);
-  const Workspace<float> partial(chunks * columns);
-  LAUNCH(linear_bias_partial_kernel, dim3(blocks_for(columns, kWarp), chunks), kThreads, shared_bytes<float>(kThreads),
-         stream(), s.rows, columns, per_chunk, dy, partial.data());
-  LAUNCH(linear_bias_reduce_kernel, blocks_for(columns, kThreads), kThreads, 0, stream(), s, chunks, partial.data(),
-         db);
+  const int64_t columns = s.groups * s.out;
+  const RowChunks chunks(s.rows);
+  const Workspace<float> partial(chunks.count * columns);
+  LAUNCH(linear_bias_partial_kernel, dim3(blocks_for(columns, kWarp), chunks.count), kThreads, sum_chunk_bytes<1>(),
+         stream(), s.rows, columns, chunks.per_chunk, dy, partial.data());
+  LAUNCH(linear_bias_reduce_kernel, blocks_for(columns, kThreads), kThreads, 0, stream(), s, chunks.count,
+         partial.data(), db);
 }
 
 }  // namespace
@@ -97,23 +134,24 @@ void linear_forward(const LinearShape& s, const float* x, const float* w, const 
   if (b != nullptr) {
     LAUNCH(linear_bias_kernel, image_grid(columns, s.rows), kThreads, 0, stream(), s, b, y);
   }
-  multiply(s.groups, s.rows, s.out, s.in, {x, s.in, 0, false}, {w, weight_row(s), s.w_group, true}, y, columns, s.out,
-           b != nullptr);
+  const Rounded rx = rounded_x(s, x), rw = rounded_w(s, w);
+  multiply(s.groups, s.rows, s.out, s.in, rx.operand(), rw.operand().transpose(), y, columns, s.out, b != nullptr);
 }
 
 void linear_backward_input(const LinearShape& s, const float* dy, const float* w, float* dx, bool add) {
-  const int64_t columns = s.groups * s.out;
+  const Rounded rdy = rounded_dy(s, dy), rw = rounded_w(s, w);
   for (int64_t g = 0; g < s.groups; ++g) {
-    multiply(1, s.rows, s.in, s.out, {dy + g * s.out, columns, 0, false}, {w + g * s.w_group, weight_row(s), 0, false},
-             dx, s.in, 0, add || g > 0);
+    multiply(1, s.rows, s.in, s.out, rdy.operand().from_column(g * s.out),
+             rw.operand().from_column(g * rw.operand().batch), dx, s.in, 0, add || g > 0);
   }
 }
 
 void linear_backward_weight(const LinearShape& s, const float* x, const float* dy, float* dw, float* db) {
   if (s.rows == 0) return;
-  const int64_t columns = s.groups * s.out;
-  multiply(s.groups, s.out, s.in, s.rows, {dy, columns, s.out, true}, {x, s.in, 0, false}, dw, weight_row(s), s.w_group,
-           true);
+  const Rounded rx = rounded_x(s, x), rdy = rounded_dy(s, dy);
+  Operand groups = rdy.operand().transpose();
+  groups.batch = s.out;
+  multiply(s.groups, s.out, s.in, s.rows, groups, rx.operand(), dw, weight_row(s), s.w_group, true);
   if (db != nullptr) add_bias_gradient(s, dy, db);
 }
 

@@ -3,8 +3,10 @@
 // Math. sum_squares: out[0] = sum g^2.
 //   adamw: g' = clip g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
 //   w = w (1 - lr decay) - lr (m/c1) / (sqrt(v/c2) + eps);  g = 0.
-// Shapes. g, w, m, v: n elements of the parameter arena. out: one double in host memory.
-// Preconditions. eps > 0. sum_squares waits for the device, since the host goes on with the number.
+//   clip = min(1, clip_norm / sqrt(squares[0])), or 1 when clip_norm is 0; squares[0] not finite: only g = 0.
+// Shapes. g, w, m, v: n elements of the parameter arena. out, squares: one double in device memory, so that the host
+// waits for neither.
+// Preconditions. eps > 0.
 // Launch. adamw: blocks of kThreads over kPerBlock elements, no shared memory; 32 bytes an element, bound by memory.
 //   sum_squares: at most kMostBlocks blocks, each over fixed strides of the array; then one block over their sums; a
 //   place of shared memory for each warp.
@@ -18,11 +20,17 @@ namespace {
 
 constexpr int64_t kMostBlocks = 512;
 
-__global__ void adamw_kernel(int64_t n, AdamWStep s, float* w, float* g, float* m, float* v) {
+__global__ void adamw_kernel(int64_t n, AdamWStep s, const double* squares, float* w, float* g, float* m, float* v) {
+  if (!isfinite(squares[0])) {
+    for_elements(n, [=](int64_t i) { g[i] = 0; });
+    return;
+  }
+  const float norm = static_cast<float>(sqrt(squares[0]));
+  const float clip = s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1.0f;
   const float shrink = 1.0f - s.lr * s.decay, step = s.lr / s.correction1;
   const float root_correction = 1.0f / sqrtf(s.correction2);
   for_elements(n, [=](int64_t i) {
-    const float gradient = g[i] * s.clip;
+    const float gradient = g[i] * clip;
     const float first = s.beta1 * m[i] + (1.0f - s.beta1) * gradient;
     const float second = s.beta2 * v[i] + (1.0f - s.beta2) * gradient * gradient;
     w[i] = w[i] * shrink - step * first / (sqrtf(second) * root_correction + s.eps);
@@ -55,20 +63,16 @@ __global__ void sum_kernel(int64_t n, const double* partial, double* out) {
 
 }  // namespace
 
-void adamw(int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v) {
-  LAUNCH(adamw_kernel, blocks_for(n, kPerBlock), kThreads, 0, stream(), n, s, w, g, m, v);
+void adamw(int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v) {
+  LAUNCH(adamw_kernel, blocks_for(n, kPerBlock), kThreads, 0, stream(), n, s, squares, w, g, m, v);
 }
 
 void sum_squares(int64_t n, const float* g, double* out) {
-  out[0] = 0;
-  if (n == 0) return;
   const int64_t blocks = at_most(kMostBlocks, blocks_for(n, kPerBlock));
-  const Workspace<double> partial(blocks), sum(1);
+  const Workspace<double> partial(blocks);
   const size_t shared = shared_bytes<double>(kThreads / kWarp);
   LAUNCH(sum_squares_kernel, static_cast<unsigned>(blocks), kThreads, shared, stream(), n, g, partial.data());
-  LAUNCH(sum_kernel, 1, kThreads, shared, stream(), blocks, partial.data(), sum.data());
-  CUDA_CHECK(cudaMemcpyAsync(out, sum.data(), sizeof(double), cudaMemcpyDeviceToHost, stream()));
-  CUDA_CHECK(cudaStreamSynchronize(stream()));
+  LAUNCH(sum_kernel, 1, kThreads, shared, stream(), blocks, partial.data(), out);
 }
 
 }  // namespace entangle::gpu

@@ -109,10 +109,11 @@ void* system_allocate(size_t bytes) {
 
 void system_free(void* memory) { cudaFree(memory); }
 
-std::string free_memory_text() {
-  size_t free_bytes = 0, total = 0;
-  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total));
-  return concat(free_bytes, " of ", total, " free on the GPU");
+size_t free_memory() {
+  size_t bytes = 0, total = 0;
+  stream();  // the device is open
+  CUDA_CHECK(cudaMemGetInfo(&bytes, &total));
+  return bytes;
 }
 
 void synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream())); }
@@ -125,6 +126,30 @@ void copy_to_host(const void* from, void* to, size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()));
   synchronize();
 }
+
+void* allocate_pinned(size_t bytes) {
+  stream();  // the device is open
+  void* memory = nullptr;
+  CUDA_CHECK(cudaMallocHost(&memory, bytes));
+  return memory;
+}
+
+void free_pinned(void* memory) { cudaFreeHost(memory); }
+
+void copy_to_pinned(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()));
+}
+
+void* create_event() {
+  cudaEvent_t event = nullptr;
+  stream();  // the device is open
+  CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return event;
+}
+
+void destroy_event(void* event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
+void record_event(void* event) { CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), stream())); }
+void wait_for_event(void* event) { CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
 
 void copy_on_device(const void* from, void* to, size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));

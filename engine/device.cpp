@@ -19,14 +19,44 @@ void select_cuda([[maybe_unused]] int index) {
 
 #if defined(ENTANGLE_CUDA)
 
+Readback::Readback(size_t bytes, DeviceKind device)
+    : device_(device),
+      memory_(
+          static_cast<unsigned char*>(device == DeviceKind::cpu ? ::operator new(bytes) : gpu::allocate_pinned(bytes))),
+      event_(device == DeviceKind::cpu ? nullptr : gpu::create_event()) {}
+
+Readback::~Readback() {
+  if (device_ == DeviceKind::cpu) {
+    ::operator delete(memory_);
+    return;
+  }
+  gpu::destroy_event(event_);
+  gpu::free_pinned(memory_);
+}
+
+void Readback::start(const void* from, size_t bytes, size_t offset) {
+  if (device_ == DeviceKind::cpu) {
+    std::memcpy(memory_ + offset, from, bytes);
+    return;
+  }
+  gpu::copy_to_pinned(from, memory_ + offset, bytes);
+  gpu::record_event(event_);
+}
+
+const unsigned char* Readback::wait() {
+  if (device_ == DeviceKind::cuda) gpu::wait_for_event(event_);
+  return memory_;
+}
+
 std::string why_no_cuda(int index) { return gpu::why_unusable(index); }
+
+int64_t device_memory_free() { return static_cast<int64_t>(gpu::free_memory()); }
 
 void synchronize(DeviceKind device) {
   if (device == DeviceKind::cuda) gpu::synchronize();
 }
 
-void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device) {
-  const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+void copy_bytes(size_t bytes, const void* from, DeviceKind from_device, void* to, DeviceKind to_device) {
   if (bytes == 0) return;
   if (from_device == DeviceKind::cuda && to_device == DeviceKind::cuda) return gpu::copy_on_device(from, to, bytes);
   if (from_device == DeviceKind::cuda) return gpu::copy_to_host(from, to, bytes);
@@ -59,11 +89,13 @@ constexpr const char* kNoCuda = "this build has no CUDA device; build it with ma
 
 std::string why_no_cuda(int) { return kNoCuda; }
 
+int64_t device_memory_free() { RAISE(kNoCuda); }
+
 void synchronize(DeviceKind) {}
 
-void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device) {
+void copy_bytes(size_t bytes, const void* from, DeviceKind from_device, void* to, DeviceKind to_device) {
   CHECK(from_device == DeviceKind::cpu && to_device == DeviceKind::cpu, kNoCuda);
-  if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void fill_floats(int64_t count, float value, float* to, DeviceKind) { std::fill_n(to, count, value); }
@@ -72,6 +104,18 @@ void add_floats(int64_t count, const float* from, float* to, DeviceKind) {
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
 
+Readback::Readback(size_t bytes, DeviceKind device)
+    : device_(device), memory_(static_cast<unsigned char*>(::operator new(bytes))) {
+  CHECK(device == DeviceKind::cpu, kNoCuda);
+}
+Readback::~Readback() { ::operator delete(memory_); }
+void Readback::start(const void* from, size_t bytes, size_t offset) { std::memcpy(memory_ + offset, from, bytes); }
+const unsigned char* Readback::wait() { return memory_; }
+
 #endif
+
+void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device) {
+  copy_bytes(static_cast<size_t>(count) * sizeof(float), from, from_device, to, to_device);
+}
 
 }  // namespace entangle

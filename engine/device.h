@@ -17,11 +17,34 @@ std::string why_no_cuda(int index = 0);
 // Chooses the GPU before its first use. Throws Error with the reason when it cannot be used.
 void select_cuda(int index);
 
+// Bytes that are free on the GPU in use. Throws Error without one.
+int64_t device_memory_free();
+
 // Waits for what was launched on the device.
 void synchronize(DeviceKind device);
+void copy_bytes(size_t bytes, const void* from, DeviceKind from_device, void* to, DeviceKind to_device);
 void copy_floats(int64_t count, const float* from, DeviceKind from_device, float* to, DeviceKind to_device);
 void fill_floats(int64_t count, float value, float* to, DeviceKind device);
 void add_floats(int64_t count, const float* from, float* to, DeviceKind device);  // to += from
+
+// Bytes on their way from a device to the host, so that the host can read a step's numbers while the next step runs:
+//   Readback loss(sizeof(float), device);  loss.start(tensor.data(), sizeof(float), 0);  ...  loss.wait();
+class Readback {
+ public:
+  Readback(size_t bytes, DeviceKind device);
+  ~Readback();
+  Readback(const Readback&) = delete;
+  Readback& operator=(const Readback&) = delete;
+  // Copies after what was launched so far, into place `offset`; returns at once.
+  void start(const void* from, size_t bytes, size_t offset);
+  // Waits for the copies; then they are here until the next start().
+  const unsigned char* wait();
+
+ private:
+  DeviceKind device_;
+  unsigned char* memory_;  // pinned, when the device is a GPU
+  void* event_ = nullptr;
+};
 
 #if defined(ENTANGLE_CUDA)
 // cuda/runtime.cu. Host memory is read, or written, when a copy returns.
@@ -30,10 +53,17 @@ std::string why_unusable(int index);
 void select_device(int index);
 void* system_allocate(size_t bytes);  // null when there is no more
 void system_free(void* memory);
-std::string free_memory_text();
+size_t free_memory();
 void synchronize();
 void copy_to_device(const void* from, void* to, size_t bytes);
 void copy_to_host(const void* from, void* to, size_t bytes);
+void* allocate_pinned(size_t bytes);
+void free_pinned(void* memory);
+void copy_to_pinned(const void* from, void* to, size_t bytes);  // written when the stream gets there
+void* create_event();
+void destroy_event(void* event);
+void record_event(void* event);
+void wait_for_event(void* event);
 void copy_on_device(const void* from, void* to, size_t bytes);
 void fill(int64_t count, uint32_t word, void* to);  // 32-bit words
 void add(int64_t count, const float* from, float* to);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/check.h"
+#include "engine/device.h"
 
 namespace entangle {
 namespace {
@@ -95,13 +96,18 @@ void set_kernel_timing(bool on) {
 }
 bool kernel_timing() { return timing; }
 
-KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost) : entry_(entry) {
+KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device)
+    : entry_(entry), device_(device) {
+  synchronize(device);
   ++entry.calls;
   entry.flops += cost.flops;
   entry.bytes += cost.bytes;
   start_ = now();
 }
 
-KernelTimer::~KernelTimer() { entry_.seconds += now() - start_; }
+KernelTimer::~KernelTimer() {
+  synchronize(device_);
+  entry_.seconds += now() - start_;
+}
 
 }  // namespace entangle

@@ -71,16 +71,17 @@ const KernelEntry* register_kernel(KernelEntry* entry);
 void set_kernel_timing(bool on);
 bool kernel_timing();
 
-// Counts one launch, from construction to destruction.
+// Counts one launch, from construction to destruction. A GPU is waited for at both ends.
 class KernelTimer {
  public:
-  KernelTimer(const KernelEntry& entry, const KernelCost& cost);
+  KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device);
   ~KernelTimer();
   KernelTimer(const KernelTimer&) = delete;
   KernelTimer& operator=(const KernelTimer&) = delete;
 
  private:
   const KernelEntry& entry_;
+  DeviceKind device_;
   double start_;
 };
 
@@ -90,10 +91,11 @@ struct Launch {
   void (*function)(Parameters...);
   KernelCost (*cost)(Parameters...);
   const KernelEntry& entry;
+  DeviceKind device;
 
   void operator()(Parameters... arguments) const {
     if (!kernel_timing()) return function(arguments...);
-    const KernelTimer timer(entry, cost(arguments...));
+    const KernelTimer timer(entry, cost(arguments...), device);
     function(arguments...);
   }
 };
@@ -118,7 +120,7 @@ struct Kernel<void(Parameters...)> {
   }
   // The function for a device, on the CPU for the path in use.
   Launch<Parameters...> on(DeviceKind device) const {
-    return {device == DeviceKind::cpu ? cpu[static_cast<size_t>(cpu_path())] : gpu, cost, entry};
+    return {device == DeviceKind::cpu ? cpu[static_cast<size_t>(cpu_path())] : gpu, cost, entry, device};
   }
 };
 

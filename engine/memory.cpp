@@ -68,7 +68,7 @@ constexpr System kDevice = {
     gpu::system_allocate,
     gpu::system_free,
     [](void* block, size_t bytes) { gpu::fill(static_cast<int64_t>(bytes / sizeof(uint32_t)), kPoison, block); },
-    [] { return ", " + gpu::free_memory_text(); }};
+    [] { return concat(", ", gpu::free_memory(), " free on the GPU"); }};
 #endif
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }

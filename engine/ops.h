@@ -201,27 +201,20 @@ ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const KeptImag
 
 struct ResidualNormShape {
   int64_t batch, tokens, width;
+  int64_t added, normed;  // images of branch and of norm
   float eps, scale;
 };
-static inline int64_t kept_images(const int64_t* slot, int64_t batch) {
-  int64_t kept = slot == 0 ? batch : 0;
-  for (int64_t b = 0; slot != 0 && b < batch; ++b) kept += slot[b] >= 0;
-  return kept;
-}
 KERNEL(residual_norm_forward,
        (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* x, const float* branch,
         const float* w, const float* b, float* sum, float* norm, float* mean, float* rstd),
-       COST(0, 4 * (s.tokens * (s.width * (2 * s.batch + kept_images(from, s.batch)) +
-                                kept_images(to, s.batch) * (s.width + 2)) +
-                    2 * s.width)));
+       COST(0, 4 * (s.tokens * (s.width * (2 * s.batch + s.added) + s.normed * (s.width + 2)) + 2 * s.width)));
 // dnorm may be null (the norm was not used), dbranch too.
 KERNEL(residual_norm_backward,
        (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum, const float* w,
         const float* mean, const float* rstd, const float* dnorm, float* dsum, bool add, float* dbranch,
         bool add_branch, float* dw, float* db),
-       COST(0, 4 * (s.tokens * (s.width * (1 + add) * s.batch +
-                                (dnorm != nullptr) * kept_images(to, s.batch) * (2 * s.width + 2) +
-                                (dbranch != nullptr) * (1 + add_branch) * kept_images(from, s.batch) * s.width) +
+       COST(0, 4 * (s.tokens * (s.width * (1 + add) * s.batch + (dnorm != nullptr) * s.normed * (2 * s.width + 2) +
+                                (dbranch != nullptr) * (1 + add_branch) * s.added * s.width) +
                     (dnorm != nullptr) * 5 * s.width)));
 
 // ---------------------------------------------------------------------------------------------------------- dropout ---
@@ -260,16 +253,19 @@ KERNEL(cross_entropy_backward,
 
 // -------------------------------------------------------------------------------------------------------- optimiser ---
 // Not operations on a tape: one sweep over the parameter arena (engine/optimizer.h).
-// sum_squares: out[0] = sum g^2, accumulated in double in fixed chunks.
+// sum_squares: out[0] = sum g^2, accumulated in double in fixed chunks; out lies on the device.
 // adamw:  g' = clip g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2;
 //         w = w (1 - lr decay);  w = w - lr (m/c1) / (sqrt(v/c2) + eps);  g = 0 for the next step.
+// With norm = sqrt(squares[0]), of the whole gradient and on the device like g, clip = min(1, clip_norm / norm), or 1
+// when clip_norm is 0. When squares[0] is not finite, only g changes.
 struct AdamWStep {
   float lr, beta1, beta2, eps, decay;
   float correction1, correction2;  // c1 = 1 - beta1^t, c2 = 1 - beta2^t
-  float clip;                      // factor on every gradient
+  float clip_norm;
 };
 KERNEL(sum_squares, (int64_t n, const float* g, double* out), COST(0, 4 * n + 8));
-KERNEL(adamw, (int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v), COST(0, 4 * 8 * n));
+KERNEL(adamw, (int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v),
+       COST(0, 4 * 8 * n + 8));
 
 // --------------------------------------------------------------------------------------------------------- ceilings ---
 // Not operations either: loops that run at what the processor can do, to judge the other kernels by

@@ -1,8 +1,11 @@
 #include "engine/optimizer.h"
 
 #include <cmath>
+#include <memory>
 
 #include "engine/check.h"
+#include "engine/device.h"
+#include "engine/memory.h"
 #include "engine/ops.h"
 
 namespace entangle {
@@ -27,22 +30,25 @@ void check_options(const AdamWOptions& options, int64_t step, double lr) {
 
 double gradient_norm(const ParameterArena& arena) {
   double squares = 0;
-  kernels::sum_squares.on(arena.device())(arena.size(), arena.gradients(), &squares);
+  copy_bytes(sizeof squares, arena.gradient_squares(), arena.device(), &squares, DeviceKind::cpu);
+  return std::sqrt(squares);
+}
+
+double weight_norm(const ParameterArena& arena) {
+  const DeviceKind device = arena.device();
+  const std::shared_ptr<double> sum(static_cast<double*>(allocate(sizeof(double), device)),
+                                    [device](double* memory) { deallocate(memory, device); });
+  kernels::sum_squares.on(device)(arena.size(), arena.values(), sum.get());
+  double squares = 0;
+  copy_bytes(sizeof squares, sum.get(), device, &squares, DeviceKind::cpu);
   return std::sqrt(squares);
 }
 
 // The corrections are taken in double from the betas as the kernel holds them, so that after the first step m/c1 is the
 // gradient and v/c2 its square, to rounding.
-double adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t step, double lr) {
+void adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t step, double lr) {
   check_options(options, step, lr);
-  double norm = 0;
-  float clip = 1;
-  if (options.clip_norm > 0) {
-    norm = gradient_norm(arena);
-    CHECK(std::isfinite(norm), "the gradient's norm is ", norm, " at optimiser step ", step,
-          "; lower the learning rate or go back to an earlier checkpoint");
-    if (norm > options.clip_norm) clip = static_cast<float>(options.clip_norm / norm);
-  }
+  kernels::sum_squares.on(arena.device())(arena.size(), arena.gradients(), arena.gradient_squares());
   const auto correction = [&](float beta) {
     return static_cast<float>(1 - std::pow(static_cast<double>(beta), static_cast<double>(step)));
   };
@@ -53,15 +59,15 @@ double adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t st
                  /*decay=*/0,
                  correction(options.beta1),
                  correction(options.beta2),
-                 clip};
+                 options.clip_norm};
   const auto update = [&](int64_t begin, int64_t end) {
-    kernels::adamw.on(arena.device())(end - begin, s, arena.values() + begin, arena.gradients() + begin,
-                                      arena.first_moments() + begin, arena.second_moments() + begin);
+    kernels::adamw.on(arena.device())(end - begin, s, arena.gradient_squares(), arena.values() + begin,
+                                      arena.gradients() + begin, arena.first_moments() + begin,
+                                      arena.second_moments() + begin);
   };
   update(0, arena.without_decay());
   s.decay = options.weight_decay;
   update(arena.without_decay(), arena.size());
-  return norm;
 }
 
 }  // namespace entangle

@@ -13,12 +13,15 @@ struct AdamWOptions {
   float clip_norm = 0;         // largest global L2 norm of the gradient; 0: no clipping
 };
 
-// L2 norm of the whole gradient.
-double gradient_norm(const ParameterArena& arena);
-
 // Step number `step` (1, 2, ...) with learning rate `lr`. Every entry moves: those outside of the subnet have gradient
-// zero, yet momentum and decay still act on them. Leaves the gradients zero. Returns the norm before clipping, or 0
-// when clipping is off.
-double adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t step, double lr);
+// zero, yet momentum and decay still act on them. Leaves the gradients zero, and the sum of their squares before the
+// step in arena.gradient_squares(). When that is not finite, nothing but the gradients has changed: who reads it may
+// stop with weights that are still good. Does not wait for the device.
+void adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t step, double lr);
+
+// L2 norm of the gradient that the last step saw, before clipping. Waits for the device.
+double gradient_norm(const ParameterArena& arena);
+// L2 norm of all weights. Waits for the device.
+double weight_norm(const ParameterArena& arena);
 
 }  // namespace entangle

@@ -38,7 +38,8 @@ void for_each_row(const Parameter& parameter, const Copy& copy) {
 }  // namespace
 
 ParameterArena::~ParameterArena() {
-  for (float* array : {values_, gradients_, first_moments_, second_moments_}) {
+  for (void* array :
+       std::initializer_list<void*>{values_, gradients_, first_moments_, second_moments_, gradient_squares_}) {
     if (array != nullptr) deallocate(array, device_);
   }
 }
@@ -76,6 +77,7 @@ void ParameterArena::allocate(DeviceKind device, ArenaUse use) {
   values_ = allocate_zeros(size_, device);
   if (training) {
     for (float** array : {&gradients_, &first_moments_, &second_moments_}) *array = allocate_zeros(size_, device);
+    gradient_squares_ = static_cast<double*>(entangle::allocate(sizeof(double), device));
   }
   for (Parameter& parameter : parameters_) {
     float* gradient = training ? gradients_ + parameter.offset : nullptr;

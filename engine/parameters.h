@@ -50,6 +50,8 @@ class ParameterArena {
   float* gradients() const { return gradients_; }
   float* first_moments() const { return first_moments_; }
   float* second_moments() const { return second_moments_; }
+  // One number on the device, for the optimiser: the sum of the gradient's squares.
+  double* gradient_squares() const { return gradient_squares_; }
 
   void zero_gradients();
   // One of the four arrays, as a copy in host memory and back.
@@ -61,6 +63,7 @@ class ParameterArena {
   DeviceKind device_ = DeviceKind::cpu;
   int64_t size_ = 0, without_decay_ = 0;
   float *values_ = nullptr, *gradients_ = nullptr, *first_moments_ = nullptr, *second_moments_ = nullptr;
+  double* gradient_squares_ = nullptr;
 };
 
 // Copies one parameter between its own order and a checkpoint's. `array` is one of the arena's four arrays in host

@@ -236,6 +236,17 @@ int64_t KeptImages::count(int64_t batch) const {
   return std::count_if(slot.begin(), slot.end(), [](int64_t place) { return place >= 0; });
 }
 
+const int64_t* KeptImages::slots(DeviceKind device) const {
+  if (slot.empty()) return nullptr;
+  if (device == DeviceKind::cpu) return slot.data();
+  if (device_slot == nullptr) {
+    const size_t bytes = slot.size() * sizeof(int64_t);
+    device_slot = {static_cast<int64_t*>(allocate(bytes, device)), [device](int64_t* p) { deallocate(p, device); }};
+    copy_bytes(bytes, slot.data(), DeviceKind::cpu, device_slot.get(), device);
+  }
+  return device_slot.get();
+}
+
 // --------------------------------------------------------------------------------------------------------------- Tape
 
 namespace {

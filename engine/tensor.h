@@ -126,9 +126,10 @@ struct AttentionTables {
 struct KeptImages {
   std::vector<int64_t> slot;  // of each image: its place among the kept, in ascending order, or -1; empty: all are kept
   float scale = 1;            // of the branch: 1 / probability of being kept
+  mutable std::shared_ptr<int64_t> device_slot = {};  // a copy on the CUDA device, once it was asked for
 
   int64_t count(int64_t batch) const;
-  const int64_t* slots() const { return slot.empty() ? nullptr : slot.data(); }
+  const int64_t* slots(DeviceKind device) const;  // for kernels; null when all are kept
 };
 struct ResidualNorm {
   Tensor sum, norm;

@@ -1,5 +1,7 @@
 #include "nn/cost.h"
 
+#include <algorithm>
+
 #include "engine/check.h"
 #include "engine/ops.h"
 
@@ -105,15 +107,34 @@ int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& 
   return sum + 2 * s.classes;  // cross_entropy: p and the targets
 }
 
+// Floats of the gradients (and of what is computed again) that the backward pass holds for one image in the block where
+// they are the most.
+int64_t gradient_floats_of_image(const SupernetConfig& c, const Architecture& a) {
+  const Sizes s = sizes_of(c, a);
+  const int64_t stream = s.tokens * s.width;
+  int64_t most = 0;
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const BlockSizes b = block_of(c, a, i);
+    const int64_t hidden = s.tokens * b.hidden, attention = s.tokens * b.attention;
+    const int64_t recomputed = c.recompute ? hidden : 0;
+    most = std::max({most, 3 * stream + hidden + recomputed,  // mlp: of the sum, the branch and the norm; gelu(h)
+                     2 * stream + 4 * attention});            // attention: of q, k, v and its output
+  }
+  return most;
+}
+
 }  // namespace
 
 Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch) {
   supernet.validate();
   supernet.check_fits(architecture);
   CHECK(batch >= 1 && batch <= 65536, "batch size is ", batch, ", but must lie in 1 .. 65536");
-  const int64_t floats = batch * activation_floats_of_image(supernet, architecture) + 1;  // + the loss
+  const int64_t image = supernet.in_channels * supernet.image_size * supernet.image_size;
+  const int64_t kept = batch * activation_floats_of_image(supernet, architecture) + 1;  // + the loss
+  const int64_t step = kept + batch * (image + gradient_floats_of_image(supernet, architecture));
+  constexpr int64_t kFloat = sizeof(float);
   return {params_of(supernet, architecture), macs_of(supernet, architecture),
-          reference_complexity_of(supernet, architecture), floats * static_cast<int64_t>(sizeof(float))};
+          reference_complexity_of(supernet, architecture), kept * kFloat, step * kFloat};
 }
 
 }  // namespace entangle

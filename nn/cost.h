@@ -17,6 +17,9 @@ struct Cost {
   double reference_complexity;
   // Bytes alive at the end of a training forward pass, parameters excluded: what the backward pass needs.
   int64_t activation_bytes;
+  // Bytes that a training step takes at its peak, parameters excluded: the images, the activations, and the gradients
+  // that the backward pass holds beside them. No less than the peak on the CPU, and at most 15 % more.
+  int64_t step_bytes;
 };
 
 // Throws Error when the configuration is not valid, the architecture does not fit or batch is not in 1 .. 65536.

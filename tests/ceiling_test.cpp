@@ -2,8 +2,6 @@
 // what is measured with them.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "engine/ops.h"
 #include "engine/parallel.h"
 #include "tests/harness.h"
@@ -20,11 +18,10 @@ std::vector<float> draw(int64_t n) {
   return values;
 }
 
-std::vector<float> run_multiply_add(const std::vector<float>& x, int64_t times, int thread_count, Faults& faults) {
-  set_threads(thread_count);
-  Guarded buffer(static_cast<int64_t>(x.size()));
-  std::copy(x.begin(), x.end(), buffer.data());
-  kernels::multiply_add.on(DeviceKind::cpu)(buffer.count(), times, 0.75f, -0.5f, buffer.data());
+std::vector<float> run_multiply_add(const std::vector<float>& x, int64_t times, DeviceKind device, Faults& faults) {
+  Guarded buffer(static_cast<int64_t>(x.size()), device);
+  buffer.set(x);
+  kernels::multiply_add.on(device)(buffer.count(), times, 0.75f, -0.5f, buffer.data());
   buffer.check("x", faults);
   return buffer.values();
 }
@@ -37,12 +34,16 @@ Faults check_multiply_add() {
     for (const int64_t times : {0, 1, 9}) {
       const auto want =
           reference::multiply_add(reference::Array<reference::Bounded>(x.begin(), x.end()), times, 0.75, -0.5);
-      for (const CpuPath path : supported_paths()) {
-        set_cpu_path(path);
-        const std::string what = std::string(name_of(path)) + ": " + std::to_string(n) + " elements";
-        const std::vector<float> once = run_multiply_add(x, times, 1, faults);
-        compare(what, once, want, 8, faults);
-        compare_bits(what + ", two threads", run_multiply_add(x, times, 2, faults), once, faults);
+      for (const Place& place : places()) {
+        place.choose();
+        std::vector<float> once;
+        for (const Variation& variation : variations_of(place.device)) {
+          variation.choose();
+          const std::vector<float> got = run_multiply_add(x, times, place.device, faults);
+          if (once.empty()) once = got;
+          compare_bits(describe(place.name + ", " + variation.name + ", elements", {n}), got, once, faults);
+        }
+        compare(describe(place.name + ", elements", {n}), once, want, 8, faults);
       }
     }
   }
@@ -56,14 +57,15 @@ Faults check_copy() {
   Faults faults;
   for (const int64_t n : {1, 1003, (1 << 18) + 5}) {
     const std::vector<float> x = draw(n);
-    for (const CpuPath path : supported_paths()) {
-      set_cpu_path(path);
-      for (const int thread_count : {1, 2}) {
-        set_threads(thread_count);
-        Guarded y(n);
-        kernels::copy.on(DeviceKind::cpu)(n, x.data(), y.data());
+    for (const Place& place : places()) {
+      place.choose();
+      for (const Variation& variation : variations_of(place.device)) {
+        variation.choose();
+        Guarded from(n, place.device), y(n, place.device);
+        from.set(x);
+        kernels::copy.on(place.device)(n, from.data(), y.data());
         y.check("y", faults);
-        compare_bits(std::string(name_of(path)) + ": " + std::to_string(n) + " elements", y.values(), x, faults);
+        compare_bits(describe(place.name + ", " + variation.name + ", elements", {n}), y.values(), x, faults);
       }
     }
   }

@@ -95,7 +95,8 @@ std::vector<Step> train(DeviceKind device) {
     const Tensor loss = cross_entropy(net.forward(x, space.sample(draw), forward), target);
     tape.backward(loss);
     Step done = {loss.item(), 0, arena.to_host(arena.gradients()), {}};
-    done.norm = adamw_step(arena, options(), step + 1, kLearningRate);
+    adamw_step(arena, options(), step + 1, kLearningRate);
+    done.norm = gradient_norm(arena);
     done.weights = arena.to_host(arena.values());
     steps.push_back(done);
   }

@@ -72,7 +72,7 @@ TEST(KernelCost, MlpIsItsProducts) {
 }
 
 TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
-  const ResidualNormShape one_of_two = {2, 3, 5, 1e-5f, 1};
+  const ResidualNormShape one_of_two = {2, 3, 5, 1, 2, 1e-5f, 1};
   const int64_t slots[] = {-1, 0};
   expect_cost(costs::layer_norm_forward(2, 5, 0, given, given, given, into, into, into), 0,
               (10 + 5 + 5 + 10 + 2 + 2) * kFloat);
@@ -96,9 +96,9 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
       (30 + 15 + 5 + 5 + 30 + 30 + 6 + 6) * kFloat);
   expect_cost(costs::dropout_forward(5, 0.5f, {}, given, into), 0, 10 * kFloat);
   expect_cost(costs::cross_entropy_forward(2, 5, given, given, into, into), 0, (10 + 10 + 1 + 10) * kFloat);
-  double sum;
+  double sum = 0;
   expect_cost(costs::sum_squares(5, given, &sum), 0, 5 * kFloat + 8);
-  expect_cost(costs::adamw(3, {}, into, into, into, into), 0, (4 * 3 + 4 * 3) * kFloat);
+  expect_cost(costs::adamw(3, {}, &sum, into, into, into, into), 0, (4 * 3 + 4 * 3) * kFloat + 8);
   expect_cost(costs::multiply_add(10, 7, 1, 1, into), 140, 20 * kFloat);
   expect_cost(costs::copy(5, given, into), 0, 10 * kFloat);
 }

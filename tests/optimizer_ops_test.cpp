@@ -2,13 +2,40 @@
 // check_case does for operations: guard words, reference, rerun, threads, every place where kernels run.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "engine/device.h"
+#include "engine/memory.h"
 #include "engine/ops.h"
 #include "tests/harness.h"
 #include "tests/reference.h"
 
 namespace entangle {
 namespace {
+
+// One double on a device, between two others.
+class DeviceNumber {
+ public:
+  DeviceNumber(double value, DeviceKind device)
+      : device_(device), memory_(static_cast<double*>(allocate(3 * sizeof(double), device))) {
+    const double start[3] = {-1, value, -1};
+    copy_bytes(sizeof start, start, DeviceKind::cpu, memory_, device);
+  }
+  ~DeviceNumber() { deallocate(memory_, device_); }
+  DeviceNumber(const DeviceNumber&) = delete;
+  DeviceNumber& operator=(const DeviceNumber&) = delete;
+  double* data() { return memory_ + 1; }
+  double read(const std::string& what, Faults& faults) const {
+    double now[3];
+    copy_bytes(sizeof now, memory_, device_, now, DeviceKind::cpu);
+    if (now[0] != -1 || now[2] != -1) faults.push_back(what + " wrote beside its result");
+    return now[1];
+  }
+
+ private:
+  DeviceKind device_;
+  double* memory_;
+};
 
 struct AdamWState {
   std::vector<float> arrays[4];  // w, g, m, v
@@ -28,16 +55,18 @@ AdamWState draw_adamw_state(int64_t n) {
   return state;
 }
 
-AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, DeviceKind device, const Variation& variation,
-                     Faults& faults) {
+AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, double squares, DeviceKind device,
+                     const Variation& variation, Faults& faults) {
   variation.choose();
+  DeviceNumber number(squares, device);
   std::vector<Guarded> buffers;
   for (const std::vector<float>& array : start.arrays) {
     buffers.emplace_back(static_cast<int64_t>(array.size()), device);
     buffers.back().set(array);
   }
-  kernels::adamw.on(device)(buffers[0].count(), step, buffers[0].data(), buffers[1].data(), buffers[2].data(),
-                            buffers[3].data());
+  kernels::adamw.on(device)(buffers[0].count(), step, number.data(), buffers[0].data(), buffers[1].data(),
+                            buffers[2].data(), buffers[3].data());
+  if (std::isfinite(squares) && number.read("adamw", faults) != squares) faults.push_back("adamw wrote to squares");
   AdamWState end;
   for (size_t i = 0; i < 4; ++i) {
     buffers[i].check(kAdamWNames[i], faults);
@@ -48,21 +77,23 @@ AdamWState run_adamw(const AdamWState& start, const AdamWStep& step, DeviceKind 
 
 Faults check_adamw() {
   const SettingsScope restore;
-  const AdamWStep steps[] = {{1e-3f, 0.9f, 0.999f, 1e-8f, 0.05f, 0.1f, 0.001f, 1.0f},
-                             {0.1f, 0.8f, 0.95f, 1e-4f, 0.0f, 0.6723f, 0.2649f, 0.37f}};
+  const AdamWStep plain = {1e-3f, 0.9f, 0.999f, 1e-8f, 0.05f, 0.1f, 0.001f, 0.0f};
+  const AdamWStep clipping = {0.1f, 0.8f, 0.95f, 1e-4f, 0.0f, 0.6723f, 0.2649f, 3.7f};
+  const std::pair<AdamWStep, double> runs[] = {
+      {plain, 1e4}, {clipping, 100}, {clipping, 13}, {plain, INFINITY}, {clipping, NAN}};
   Faults faults;
   for (const int64_t n : {1, 1003, 70001}) {
     const AdamWState start = draw_adamw_state(n);
-    for (const AdamWStep& step : steps) {
+    for (const auto& [step, squares] : runs) {
       reference::Arrays<reference::Bounded> want;
       for (const auto& array : start.arrays) want.emplace_back(array.begin(), array.end());
-      want[1] = reference::adamw(step, want[0], want[1], want[2], want[3]);
+      want[1] = reference::adamw(step, squares, want[0], want[1], want[2], want[3]);
       for (const Place& place : places()) {
         place.choose();
         const std::vector<Variation> variations = variations_of(place.device);
-        const AdamWState once = run_adamw(start, step, place.device, variations[0], faults);
+        const AdamWState once = run_adamw(start, step, squares, place.device, variations[0], faults);
         for (const Variation& variation : variations) {
-          const AdamWState again = run_adamw(start, step, place.device, variation, faults);
+          const AdamWState again = run_adamw(start, step, squares, place.device, variation, faults);
           for (size_t i = 0; i < 4; ++i) {
             const std::string what = place.name + ": " + kAdamWNames[i] + " of " + std::to_string(n);
             compare(what, again.arrays[i], want[i], 8, faults);
@@ -81,11 +112,10 @@ double run_sum_squares(const std::vector<float>& g, DeviceKind device, const Var
   variation.choose();
   Guarded buffer(static_cast<int64_t>(g.size()), device);
   buffer.set(g);
-  double out[3] = {-1, NAN, -1};
-  kernels::sum_squares.on(device)(buffer.count(), buffer.data(), &out[1]);
+  DeviceNumber out(NAN, device);
+  kernels::sum_squares.on(device)(buffer.count(), buffer.data(), out.data());
   buffer.check("g", faults);
-  if (out[0] != -1 || out[2] != -1) faults.push_back("sum_squares wrote beside its result");
-  return out[1];
+  return out.read("sum_squares", faults);
 }
 
 Faults check_sum_squares() {

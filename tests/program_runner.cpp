@@ -23,12 +23,16 @@ std::string program_path(const std::string& name) {
 }
 
 // In the child: never returns.
-[[noreturn]] void become(const std::string& directory, std::vector<char*> arguments, size_t largest_file) {
+[[noreturn]] void become(const std::string& directory, std::vector<char*> arguments, const Limits& limits) {
   if (chdir(directory.c_str()) != 0) _exit(126);
   dup2(open("stdout", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
   dup2(open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
-  if (largest_file > 0) {
-    const rlimit limit = {largest_file, largest_file};
+  if (limits.address_space > 0) {
+    const rlimit limit = {limits.address_space, limits.address_space};
+    setrlimit(RLIMIT_AS, &limit);
+  }
+  if (limits.largest_file > 0) {
+    const rlimit limit = {limits.largest_file, limits.largest_file};
     setrlimit(RLIMIT_FSIZE, &limit);
     ::signal(SIGXFSZ, SIG_IGN);  // write() then fails, as it does on a full disk
   }
@@ -38,7 +42,7 @@ std::string program_path(const std::string& name) {
 
 }  // namespace
 
-Running::Running(const std::string& directory, const std::vector<std::string>& command, size_t largest_file)
+Running::Running(const std::string& directory, const std::vector<std::string>& command, const Limits& limits)
     : directory_(directory) {
   std::vector<std::string> words = command;
   words[0] = program_path(words[0]);
@@ -47,7 +51,7 @@ Running::Running(const std::string& directory, const std::vector<std::string>& c
   arguments.push_back(nullptr);
   process_ = fork();
   CHECK(process_ >= 0, "cannot start a process");
-  if (process_ == 0) become(directory, arguments, largest_file);
+  if (process_ == 0) become(directory, arguments, limits);
 }
 
 Running::~Running() {

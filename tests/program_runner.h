@@ -14,11 +14,16 @@ struct Outcome {
   std::string out, err;
 };
 
+// In bytes; 0: none.
+struct Limits {
+  size_t largest_file = 0;   // that it may write, as a full disk would limit it
+  size_t address_space = 0;  // its memory, as ulimit -v limits it
+};
+
 // A running program, with `directory` as its current one; its output goes to files there.
 class Running {
  public:
-  // `largest_file`: a limit on the size of the files it may write, in bytes, as a full disk would be; 0: none.
-  Running(const std::string& directory, const std::vector<std::string>& command, size_t largest_file = 0);
+  Running(const std::string& directory, const std::vector<std::string>& command, const Limits& limits = {});
   ~Running();  // kills it when it still runs
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
@@ -31,8 +36,9 @@ class Running {
   pid_t process_ = -1;
 };
 
-inline Outcome run_program(const std::string& directory, const std::vector<std::string>& command) {
-  return Running(directory, command).wait();
+inline Outcome run_program(const std::string& directory, const std::vector<std::string>& command,
+                           const Limits& limits = {}) {
+  return Running(directory, command, limits).wait();
 }
 
 // Waits until a file has `lines` lines: false after ten seconds.

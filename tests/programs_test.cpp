@@ -234,7 +234,7 @@ TEST_F(Programs, NumbersThatAreNotFiniteStopTheRun) {
 }
 
 TEST_F(Programs, FullDiskLeavesNoPartialCheckpoint) {
-  check_user_error(Running(dir.root(), train("run"), 40000).wait(), {dir.path("run")});
+  check_user_error(Running(dir.root(), train("run"), {40000, 0}).wait(), {dir.path("run")});
   EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
   for (const auto& entry : std::filesystem::directory_iterator(dir.path("run"))) {
     const std::string name = entry.path().filename();
@@ -326,7 +326,7 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
     EXPECT_NE(line_with(outcome.err, line), "") << line << " in " << outcome.err;
   }
   EXPECT_EQ(line_with(outcome.err, "mlp_forward").find("mlp_forward                   2 "), 0u) << outcome.err;
-  EXPECT_NE(line_with(outcome.err, "sum").find(" 100.0%"), std::string::npos) << outcome.err;
+  EXPECT_NE(line_with(outcome.err, "sum  ").find(" 100.0%"), std::string::npos) << outcome.err;
 
   std::vector<std::string> rounded = command;
   rounded.insert(rounded.end(), {"--precision", "bf16"});
@@ -336,6 +336,34 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
   expect_user_error({"bench_step", "--space", "X"}, {"X", "fashion-mnist"});
   expect_user_error({"bench_step", "--space", "T", "--batch", "0"}, {"--batch is 0", "65536"});
   expect_user_error({"bench_step", "--space", "T", "--arch", "huge"}, {"huge", "max"});
+}
+
+// The number behind `words` in a text.
+int64_t number_behind(const std::string& text, const std::string& words) {
+  const size_t at = text.find(words);
+  return at == std::string::npos ? -1 : std::stoll(text.substr(at + words.size()));
+}
+
+TEST_F(Programs, ABatchThatDoesNotFitIsRefusedBeforeTheFirstStep) {
+  expect_user_error({"bench_step", "--space", "B", "--batch", "65536"},
+                    {"a batch of 65536 needs", "bytes", "available", "the largest batch that fits is", "--batch"});
+  expect_user_error({"train_supernet", "--config", "B", "--batch-size", "65k", "--data", dir.path("data"), "--output",
+                     dir.path("run")},
+                    {"a batch of 65000 needs", "--batch-size"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("run")));
+#if !defined(__SANITIZE_ADDRESS__)  // which takes all address space itself
+  const Limits limits = {0, size_t{640} << 20};
+  const std::vector<std::string> command = {"bench_step", "--space", "fashion-mnist", "--threads", "1", "--batch"};
+  std::vector<std::string> large = command, fitting = command;
+  large.push_back("2000");
+  const Outcome refused = run_program(dir.root(), large, limits);
+  check_user_error(refused, {"a batch of 2000 needs", "recompute=true"});
+  const int64_t fits = number_behind(refused.err, "largest batch that fits is ");
+  EXPECT_GT(fits, 20) << refused.err;
+  EXPECT_LT(fits, 280) << refused.err;
+  fitting.push_back(std::to_string(fits));
+  EXPECT_EQ(run_program(dir.root(), fitting, limits).status, 0);
+#endif
 }
 
 TEST_F(Programs, CheckpointOfAnotherRunIsNotResumed) {

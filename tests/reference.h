@@ -347,9 +347,10 @@ T sum_squares(const Array<T>& g) {
 
 // One step on w, m and v in place; returns the new g.
 template <class T>
-Array<T> adamw(const AdamWStep& s, Array<T>& w, const Array<T>& g, Array<T>& m, Array<T>& v) {
-  for (size_t i = 0; i < w.size(); ++i) {
-    const T clipped = T(s.clip) * g[i];
+Array<T> adamw(const AdamWStep& s, double squares, Array<T>& w, const Array<T>& g, Array<T>& m, Array<T>& v) {
+  const double norm = std::sqrt(squares), clip = s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1;
+  for (size_t i = 0; i < w.size() && std::isfinite(squares); ++i) {
+    const T clipped = T(clip) * g[i];
     m[i] = T(s.beta1) * m[i] + (T(1) - s.beta1) * clipped;
     v[i] = T(s.beta2) * v[i] + (T(1) - s.beta2) * clipped * clipped;
     const T decayed = w[i] * (T(1) - T(s.lr) * T(s.decay));

@@ -226,6 +226,34 @@ TEST(Cost, IsWhatIsExecutedInThePublishedSpaces) {
   }
 }
 
+void expect_peak(SupernetConfig config, const Architecture& a, int64_t batch) {
+  config.drop_path = 0;
+  const Supernet net(config, 1);
+  const int64_t before = memory_counters().in_use;
+  const Tensor images = random_images(config, batch);
+  ForwardOptions options;
+  options.training = true;
+  reset_peak_memory();
+  run_step(net, a, images, options);
+  const int64_t peak = memory_counters().peak - before, bound = cost_of(config, a, batch).step_bytes;
+  EXPECT_LE(peak, bound + (int64_t{128} << 10)) << "the tape's records and rounding aside";
+  EXPECT_GE(1.15 * static_cast<double>(peak), static_cast<double>(bound));
+}
+
+TEST(Cost, StepBytesAreThePeak) {
+  SupernetConfig config = load_config("fashion-mnist").model;
+  const Architecture largest = load_config("fashion-mnist").space.largest();
+  const Architecture narrow = Architecture::uniform(3, 64, 4, 1), wide = Architecture::uniform(2, 96, 1, 4);
+  for (const bool recompute : {false, true}) {
+    config.recompute = recompute;
+    for (const Architecture& a : {largest, narrow, wide}) expect_peak(config, a, 32);
+  }
+  config.dropout = 0.1;
+  config.recompute = false;
+  for (const Architecture& a : {largest, narrow, wide}) expect_peak(config, a, 32);
+  expect_peak(load_config("T").model, load_config("T").space.largest(), 1);
+}
+
 std::vector<float> train(int threads_wanted, const SupernetConfig& config) {
   set_threads(threads_wanted);
   Supernet net(config, 3);
@@ -290,6 +318,24 @@ TEST(Supernet, StepsReuseTheirMemoryWhateverIsDrawn) {
   (void)asked;
 #endif
 }
+
+#if !defined(__SANITIZE_ADDRESS__)
+TEST(Supernet, NoStepAsksTheSystemForMemoryThatWasReserved) {
+  const SupernetConfig config = load_config("fashion-mnist").model;
+  const SearchSpace space = load_config("fashion-mnist").space;
+  const Supernet net(config, 3);
+  reserve_memory(static_cast<size_t>(cost_of(config, space.largest(), 64).step_bytes));
+  const Tensor images = random_images(config, 64);
+  const int64_t asked = memory_counters().system_allocations;
+  run_step(net, space.smallest(), images);
+  for (uint64_t step = 0; step < 10; ++step) {
+    Rng rng(5, Stream::architecture, step);
+    run_step(net, space.sample(rng), images);
+  }
+  run_step(net, space.largest(), images);
+  EXPECT_EQ(memory_counters().system_allocations, asked);
+}
+#endif
 
 TEST(Supernet, PublishedInitialisation) {
   SupernetConfig config = small_config();

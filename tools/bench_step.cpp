@@ -11,15 +11,18 @@
 #include <vector>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/optimizer.h"
 #include "engine/parallel.h"
+#include "nn/cost.h"
 #include "nn/supernet.h"
 #include "tools/common/breakdown.h"
 #include "tools/common/ceilings.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
+#include "tools/common/memory_check.h"
 #include "tools/common/models.h"
 
 namespace {
@@ -30,12 +33,16 @@ using namespace entangle;
 struct SyntheticBatch {
   Tensor images, targets;
 
-  SyntheticBatch(const SupernetConfig& model, int64_t batch)
-      : images(Tensor::empty({batch, model.in_channels, model.image_size, model.image_size})),
-        targets(Tensor::zeros({batch, model.num_classes})) {
+  SyntheticBatch(const SupernetConfig& model, int64_t batch, DeviceKind device) {
+    const Shape shape = {batch, model.in_channels, model.image_size, model.image_size};
+    std::vector<float> pixels(static_cast<size_t>(shape.count()));
+    std::vector<float> classes(static_cast<size_t>(batch * model.num_classes));
     Rng rng(0, Stream::synthetic);
-    std::generate_n(images.data(), images.count(), [&] { return static_cast<float>(normal(rng)); });
-    for (int64_t b = 0; b < batch; ++b) targets.data()[b * model.num_classes + rng.below(model.num_classes)] = 1;
+    std::generate(pixels.begin(), pixels.end(), [&] { return static_cast<float>(normal(rng)); });
+    for (int64_t b = 0; b < batch; ++b)
+      classes[static_cast<size_t>(b * model.num_classes + rng.below(model.num_classes))] = 1;
+    images = Tensor::from(shape, pixels, device);
+    targets = Tensor::from({batch, model.num_classes}, classes, device);
   }
 };
 
@@ -46,17 +53,17 @@ struct Work {
   const SyntheticBatch& batch;
   bool forward_only;
 
+  DeviceKind device() const { return batch.images.device(); }
   void run(int step) const {
     if (forward_only) {
       supernet.forward(batch.images, architecture);
-      return;
-    }
-    {
+    } else {
       Tape tape;
       const Tensor loss = cross_entropy(supernet.forward(batch.images, architecture), batch.targets);
       tape.backward(loss);
+      adamw_step(supernet.parameters(), AdamWOptions{}, step, 1e-3);
     }
-    adamw_step(supernet.parameters(), AdamWOptions{}, step, 1e-3);
+    synchronize(device());
   }
   double seconds(int step) const {
     const auto start = std::chrono::steady_clock::now();
@@ -81,7 +88,7 @@ void print_breakdown(const Work& work, double gflops_ceiling) {
     Breakdown step = break_down([&] { work.run(kWarmup + kSteps + i + 1); });
     if (i == 0 || step.seconds < fastest.seconds) fastest = std::move(step);
   }
-  const double copy_ceiling = measure_copy_ceiling(), gflop = 1e-9 * static_cast<double>(fastest.flops());
+  const double copy_ceiling = measure_copy_ceiling(work.device()), gflop = 1e-9 * static_cast<double>(fastest.flops());
   std::fputs(format_breakdown(fastest, gflops_ceiling, copy_ceiling).c_str(), stderr);
   std::fprintf(stderr, "ceilings, %s on %d threads: FMA %.1f GFLOP/s, copy %.1f GB/s\n", name_of(cpu_path()), threads(),
                gflops_ceiling, copy_ceiling);
@@ -116,17 +123,25 @@ int main(int argc, char** argv) {
   return program.run(argc, argv, [&] {
     CHECK(batch >= 1 && batch <= 65536, "--batch is ", batch, ", but must lie in 1 .. 65536");
     const Config config = load_config(space, program.settings());
-    Supernet supernet(config.model, 0);
-    const SyntheticBatch images(config.model, batch);
     const Architecture architecture = resolve_architecture(arch, config.space);
+    if (!forward_only) {
+      check_memory(config.model, architecture, batch, {cost_of(config.model, config.model.full()).params, 0},
+                   program.device(), "--batch");
+    }
+    Supernet supernet(config.model, 0, program.device());
+    if (!forward_only) {
+      reserve_memory(static_cast<size_t>(cost_of(config.model, architecture, batch).step_bytes), program.device());
+    }
+    const SyntheticBatch images(config.model, batch, program.device());
     const Work work = {supernet, architecture, images, forward_only};
-    double ceiling = measure_gflops_ceiling();
+    const auto measure_ceiling = [&] { return measure_gflops_ceiling(program.device(), config.model.precision); };
+    double ceiling = measure_ceiling();
     double gflop = 0;  // of a step
     for (int step = 1; step <= kWarmup; ++step) {
       gflop = 1e-9 * static_cast<double>(break_down([&] { work.run(step); }).flops());
     }
     const double seconds = median_step(work, kWarmup + 1);
-    ceiling = std::max(ceiling, measure_gflops_ceiling());
+    ceiling = std::max(ceiling, measure_ceiling());
     if (breakdown) print_breakdown(work, ceiling);
     const nlohmann::ordered_json result = {{"peer", "entangle"},
                                            {"space", space},
@@ -136,7 +151,7 @@ int main(int argc, char** argv) {
                                            {"compile", false},
                                            {"forward_only", forward_only},
                                            {"batch", batch},
-                                           {"device", "cpu"},
+                                           {"device", name_of(program.device())},
                                            {"threads", threads()},
                                            {"step_s", rounded(seconds, 1e5)},
                                            {"img_per_s", rounded(static_cast<double>(batch) / seconds, 100)},
@@ -144,7 +159,7 @@ int main(int argc, char** argv) {
                                            {"gflop_per_image", rounded(gflop / static_cast<double>(batch), 1e5)},
                                            {"ceiling_gflops", rounded(ceiling, 10)},
                                            {"percent_of_ceiling", rounded(100 * gflop / seconds / ceiling, 10)},
-                                           {"peak_memory", memory_counters().peak}};
+                                           {"peak_memory", memory_counters(program.device()).peak}};
     std::printf("%s\n", result.dump().c_str());
   });
 }

@@ -7,6 +7,7 @@
 #include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
+#include "tools/common/memory_check.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trainer.h"
 
@@ -57,6 +58,9 @@ void print_next_command(const Config& config, const std::string& output) {
 void train(const Flags& flags, DeviceKind device) {
   const std::string output = output_of(flags);
   const Config config = flags.resume ? resumed_config(flags, output) : wanted_config(flags, "");
+  const int64_t params = cost_of(config.model, config.model.full()).params;
+  check_memory(config.model, config.space.largest(), config.train.batch_size, {params, LoaderOptions().prefetch + 1},
+               device, "--batch-size");
   const RunDirectory run(output);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
         " holds a run already: continue it with --resume, or start another with --output");
@@ -64,7 +68,7 @@ void train(const Flags& flags, DeviceKind device) {
   if (!flags.resume) write_file_atomically(run.config_file(), config.to_yaml());
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   std::printf("%s: %.3g architectures in %.2f M parameters\n", what.c_str(), config.space.count(),
-              static_cast<double>(cost_of(config.model, config.model.full()).params) / 1e6);
+              static_cast<double>(params) / 1e6);
   if (trainer.train() && trainer.report_test()) {
     print_next_command(config, output);
   } else {

@@ -27,14 +27,20 @@ void sum_squares(int64_t n, const float* g, double* out) {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) out[0] += partial[chunk];
 }
 
-void adamw(int64_t n, const AdamWStep& s, float* w, float* g, float* m, float* v) {
+void adamw(int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v) {
+  if (!__builtin_isfinite(squares[0])) {
+    memset(g, 0, static_cast<size_t>(n) * sizeof(float));
+    return;
+  }
+  const float norm = static_cast<float>(__builtin_sqrt(squares[0]));
+  const float clip = s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1.0f;
   const float shrink = 1.0f - s.lr * s.decay, step = s.lr / s.correction1;
   const float root_correction = 1.0f / __builtin_sqrtf(s.correction2);
   const float one_minus_beta1 = 1.0f - s.beta1, one_minus_beta2 = 1.0f - s.beta2;
   parallel_for(chunks_of(n, kElementsPerChunk), [&](int64_t chunk) {
     const int64_t last = min_of(n, (chunk + 1) * kElementsPerChunk);
     for (int64_t i = chunk * kElementsPerChunk; i < last; ++i) {
-      const float gradient = g[i] * s.clip;
+      const float gradient = g[i] * clip;
       const float first = s.beta1 * m[i] + one_minus_beta1 * gradient;
       const float second = s.beta2 * v[i] + one_minus_beta2 * gradient * gradient;
       const float root = __builtin_sqrtf(second) * root_correction;

@@ -11,6 +11,7 @@ Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2
   const LinearShape first = linear_shape("mlp", x.shape(), w1, b1, precision);
   const Shape hidden = with_columns(x.shape(), first.out);
   const LinearShape second = linear_shape("mlp", hidden, w2, b2, precision);
+  common_device("mlp", {&x, &w1, &b1, &w2, &b2});
   Tape* tape = recording({&x, &w1, &b1, &w2, &b2});
   Tensor y = Tensor::empty(with_columns(x.shape(), second.out), x.device());
   const bool keep = tape != nullptr && !recompute;

@@ -8,8 +8,10 @@
 #include <memory>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
+#include "engine/tensor.h"
 
 namespace entangle {
 namespace {
@@ -33,18 +35,19 @@ double fastest(double budget, const F& run) {
   return best;
 }
 
-// Floats of a buffer of four last-level caches, 64 MB to 512 MB.
-int64_t copy_floats() {
-  int64_t cache = 0;
+// Floats of a buffer of four last-level caches, 64 MB to 512 MB; on a GPU 512 MB.
+int64_t copied_floats(DeviceKind device) {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  if (device == DeviceKind::cuda) return 1 << 10;
+#endif
+  int64_t cache = device == DeviceKind::cpu ? 0 : 128 << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
-  cache = std::max<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
+  if (device == DeviceKind::cpu) cache = std::max<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
 #endif
   return std::clamp<int64_t>(4 * cache, 64 << 20, 512 << 20) / static_cast<int64_t>(sizeof(float));
 }
 
-}  // namespace
-
-double measure_gflops_ceiling() {
+double multiply_add_gflops() {
   // 3 MFLOP per block of 1536 elements. Eight blocks for each thread take less than a time slice of the scheduler, so
   // some of the runs have every core to themselves even when others compute too.
   constexpr int64_t kTimes = 1000, kElements = 8 * 1536;
@@ -55,14 +58,44 @@ double measure_gflops_ceiling() {
   return 1e-9 * static_cast<double>(kernel.cost(n, kTimes, 0.5f, 0.5f, x.data()).flops) / seconds;
 }
 
-double measure_copy_ceiling() {
-  const int64_t n = copy_floats();
+double product_gflops(DeviceKind device, Precision precision) {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  constexpr int64_t kSize = 64;
+#else
+  constexpr int64_t kSize = 8192;
+#endif
+  const Tensor x = Tensor::zeros({kSize, kSize}, device), w = Tensor::zeros({kSize, kSize}, device);
+  const double seconds = fastest(0.25, [&] {
+    linear(x, w, Tensor(), precision);
+    synchronize(device);
+  });
+  return 2e-9 * static_cast<double>(kSize * kSize * kSize) / seconds;
+}
+
+}  // namespace
+
+double measure_gflops_ceiling(DeviceKind device, Precision precision) {
+  return device == DeviceKind::cpu ? multiply_add_gflops() : product_gflops(device, precision);
+}
+
+double measure_copy_ceiling(DeviceKind device) {
+  const int64_t n = copied_floats(device);
+  const auto kernel = kernels::copy.on(device);
+  const auto gbytes = [&](const float* from, float* to) {
+    const double seconds = fastest(0.2, [&] {
+      kernel(n, from, to);
+      synchronize(device);
+    });
+    return 1e-9 * static_cast<double>(kernel.cost(n, from, to).bytes) / seconds;
+  };
+  if (device != DeviceKind::cpu) {
+    const Tensor from = Tensor::zeros({n}, device), to = Tensor::zeros({n}, device);
+    return gbytes(from.data(), to.data());
+  }
   // Outside of the tensor allocator, whose peak is a figure of its own. Written first: pages never written share one.
   const std::unique_ptr<float[]> from(new float[static_cast<size_t>(n)]), to(new float[static_cast<size_t>(n)]);
   std::fill_n(from.get(), n, 1.0f);
-  const auto kernel = kernels::copy.on(DeviceKind::cpu);
-  const double seconds = fastest(0.2, [&] { kernel(n, from.get(), to.get()); });
-  return 1e-9 * static_cast<double>(kernel.cost(n, from.get(), to.get()).bytes) / seconds;
+  return gbytes(from.get(), to.get());
 }
 
 }  // namespace entangle

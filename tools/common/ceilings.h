@@ -2,14 +2,17 @@
 // ceilings move from one minute to the next.
 #pragma once
 
+#include "engine/ops.h"
+
 namespace entangle {
 
 // Fused multiply-adds in registers on all threads, with the instruction-set path in use. The best of the many short runs
 // of 0.25 s, so that a short disturbance does not lower the ceiling.
-double measure_gflops_ceiling();
+// On a CUDA device it is the rate of a large plain product in that precision, through cuBLAS.
+double measure_gflops_ceiling(DeviceKind device = DeviceKind::cpu, Precision precision = Precision::fp32);
 
-// Copying between buffers much larger than the last-level cache on all threads; bytes read and bytes written are
+// Copying between buffers much larger than the last-level cache, on all threads; bytes read and bytes written are
 // counted. About 0.3 s.
-double measure_copy_ceiling();  // GB/s
+double measure_copy_ceiling(DeviceKind device = DeviceKind::cpu);  // GB/s
 
 }  // namespace entangle

@@ -2,13 +2,17 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "engine/check.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
 #include "nn/checkpoint.h"
+#include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/models.h"
 
@@ -39,6 +43,16 @@ std::vector<std::pair<const char*, Architecture>> landmarks(const SearchSpace& s
   return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
 }
 
+// Where a step's numbers lie in its readback.
+constexpr size_t kLossAt = sizeof(double), kSquaresAt = 0, kNumbers = sizeof(double) + sizeof(float);
+
+template <class T>
+double number_at(const unsigned char* bytes, size_t offset) {
+  T number;
+  std::memcpy(&number, bytes + offset, sizeof number);
+  return static_cast<double>(number);
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device)
@@ -53,6 +67,9 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       schedule_(config.train.schedule(steps_per_epoch_)),
       adamw_(adamw_options(config.train)) {
   if (resume && run_.has("checkpoint.safetensors")) resume_from_checkpoint();
+  // Of the largest subnet: whatever is drawn, no step asks the system for memory.
+  const int64_t step_bytes = cost_of(config.model, config.space.largest(), config.train.batch_size).step_bytes;
+  reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ =
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
@@ -75,7 +92,7 @@ void Trainer::resume_from_checkpoint() {
   checkpoint_step_ = step_;
 }
 
-double Trainer::forward_backward(const Batch& batch, const Architecture& architecture) {
+void Trainer::forward_backward(const Batch& batch, Step& step) {
   const SupernetConfig& model = config_.model;
   const Tensor images =
       Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images, device_);
@@ -85,11 +102,9 @@ double Trainer::forward_backward(const Batch& batch, const Architecture& archite
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
   Tape tape;
-  const Tensor loss = cross_entropy(supernet_.forward(images, architecture, options), targets);
-  const double value = loss.item();
-  check_finite(value, "the loss", step_ + 1, architecture);
+  const Tensor loss = cross_entropy(supernet_.forward(images, step.architecture, options), targets);
+  step.numbers->start(loss.data(), sizeof(float), kLossAt);
   tape.backward(loss);
-  return value;
 }
 
 void Trainer::check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const {
@@ -102,28 +117,26 @@ void Trainer::check_finite(double value, const char* what, int64_t step, const A
 }
 
 void Trainer::check_weights(const Architecture& architecture) const {
-  const ParameterArena& arena = supernet_.parameters();
-  double sum = 0;
-  kernels::sum_squares.on(device_)(arena.size(), arena.values(), &sum);
-  check_finite(sum, "a weight", step_, architecture);
+  check_finite(weight_norm(supernet_.parameters()), "a weight", step_, architecture);
 }
 
-Trainer::StepResult Trainer::train_step() {
-  const auto start = std::chrono::steady_clock::now();
-  reset_peak_memory(device_);
-  StepResult result;
+Trainer::Step Trainer::launch_step() {
+  Step step;
+  step.start = Clock::now();
+  step.number = step_ + 1;
+  step.numbers = std::make_shared<Readback>(kNumbers, device_);
   Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
-  result.architecture = config_.space.sample(rng);
-  result.lr = schedule_.at(step_);
+  step.architecture = config_.space.sample(rng);
+  step.lr = schedule_.at(step_);
+  reset_peak_memory(device_);
   const Batch& batch = loader_->next();
-  result.loss = forward_backward(batch, result.architecture);
-  check_finite(gradient_norm(supernet_.parameters()), "the gradient", step_ + 1, result.architecture);
-  adamw_step(supernet_.parameters(), adamw_, step_ + 1, result.lr);
+  step.images = batch.count;
+  forward_backward(batch, step);
+  adamw_step(supernet_.parameters(), adamw_, step.number, step.lr);
+  step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
+  step.memory = memory_counters(device_).peak;
   ++step_;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  result.img_per_s = static_cast<double>(batch.count) / seconds;
-  result.memory = memory_counters(device_).peak;
-  return result;
+  return step;
 }
 
 // Held-out accuracy of the landmarks, as JSON for the log and as words for people.
@@ -137,26 +150,34 @@ std::string Trainer::health_report(std::string& summary) const {
   return json.dump();
 }
 
-void Trainer::finish_step(const StepResult& result, Progress& progress) {
-  const int64_t epoch = (step_ - 1) / steps_per_epoch_ + 1;
+void Trainer::settle(const Step& step, Progress& progress) {
+  const unsigned char* numbers = step.numbers->wait();
+  const double loss = number_at<float>(numbers, kLossAt);
+  check_finite(loss, "the loss", step.number, step.architecture);
+  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, step.architecture);
+  const Clock::time_point now = Clock::now();
+  const double img_per_s =
+      static_cast<double>(step.images) / std::chrono::duration<double>(now - std::max(step.start, settled_)).count();
+  settled_ = now;
+  const int64_t epoch = (step.number - 1) / steps_per_epoch_ + 1;
   const std::string state = format("epoch %lld/%lld  loss %.4f  %.0f img/s", static_cast<long long>(epoch),
-                                   static_cast<long long>(config_.train.epochs), result.loss, result.img_per_s);
-  nlohmann::ordered_json record = {{"step", step_},
+                                   static_cast<long long>(config_.train.epochs), loss, img_per_s);
+  nlohmann::ordered_json record = {{"step", step.number},
                                    {"epoch", epoch},
-                                   {"loss", result.loss},
-                                   {"lr", result.lr},
-                                   {"architecture", nlohmann::ordered_json::parse(result.architecture.to_json())},
-                                   {"img_per_s", result.img_per_s},
-                                   {"memory", result.memory}};
-  const bool epoch_ends = step_ % steps_per_epoch_ == 0;
+                                   {"loss", loss},
+                                   {"lr", step.lr},
+                                   {"architecture", nlohmann::ordered_json::parse(step.architecture.to_json())},
+                                   {"img_per_s", img_per_s},
+                                   {"memory", step.memory}};
+  const bool epoch_ends = step.number % steps_per_epoch_ == 0;
   std::string health;
-  if (epoch_ends) check_weights(result.architecture);
+  if (epoch_ends) check_weights(step.architecture);
   if (epoch_ends && health_ != nullptr) record["held_out"] = nlohmann::ordered_json::parse(health_report(health));
   log_->append(record.dump());
-  progress.update(step_, state);
+  progress.update(step.number, state);
   if (epoch_ends) {
     progress.line(state + (health.empty() ? "" : "  held-out:" + health));
-    save(result.architecture);
+    save(step.architecture);
   }
 }
 
@@ -177,13 +198,19 @@ bool Trainer::train() {
   if (step_ == total_steps()) return true;
   loader_->start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
   Progress progress(total_steps(), step_);
+  std::optional<Step> running;  // launched, not settled
   while (step_ < total_steps()) {
-    const StepResult result = train_step();
-    finish_step(result, progress);
-    if (interrupted()) {
-      save(result.architecture);
+    Step next = launch_step();
+    if (running) settle(*running, progress);
+    running = std::move(next);
+    const bool stop = interrupted();
+    if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
+    settle(*running, progress);
+    if (stop) {
+      save(running->architecture);
       return false;
     }
+    running.reset();
   }
   return true;
 }

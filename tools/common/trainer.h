@@ -1,11 +1,13 @@
 // Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 
 #include "data/loader.h"
+#include "engine/device.h"
 #include "engine/optimizer.h"
 #include "nn/schedule.h"
 #include "nn/supernet.h"
@@ -36,18 +38,25 @@ class Trainer {
   const Supernet& supernet() const { return supernet_; }
 
  private:
-  struct StepResult {
+  using Clock = std::chrono::steady_clock;
+  // A step from its launch until its loss and its gradient's norm have come back from the device.
+  struct Step {
+    int64_t number = 0;  // 1, 2, ...
     Architecture architecture;
-    double loss = 0, lr = 0, img_per_s = 0;
-    int64_t memory = 0;
+    double lr = 0;
+    int64_t images = 0, memory = 0;
+    Clock::time_point start;
+    std::shared_ptr<Readback> numbers;
   };
 
   void resume_from_checkpoint();
-  StepResult train_step();
-  double forward_backward(const Batch& batch, const Architecture& architecture);
+  Step launch_step();
+  void forward_backward(const Batch& batch, Step& step);
+  // Waits for a step's numbers, checks them and writes its line; at an epoch's end also held-out accuracy and a
+  // checkpoint. A device runs the next step meanwhile, unless something needs the weights as this step left them.
+  void settle(const Step& step, Progress& progress);
   void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
-  void finish_step(const StepResult& result, Progress& progress);
   void save(const Architecture& last);
   std::string health_report(std::string& summary) const;
   int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
@@ -64,7 +73,8 @@ class Trainer {
   AdamWOptions adamw_;
   std::unique_ptr<EvaluationSet> health_;
   std::unique_ptr<RunLog> log_;
-  int64_t step_ = 0;              // steps done
+  Clock::time_point settled_;     // when the last step was
+  int64_t step_ = 0;              // steps launched
   int64_t checkpoint_step_ = -1;  // of the newest checkpoint; -1: there is none
 };
 

@@ -1,0 +1,100 @@
+// Residual connection with drop-path and the layer norm behind it, forward and backward.
+//
+// Math. sum[b] = x[b] + scale branch[from[b]], or x[b] where from[b] < 0;
+//   norm[to[b]] = layer_norm(sum[b]) where to[b] >= 0.
+//   dsum[b] += layer_norm's dx for dnorm[to[b]];  dbranch[from[b]] = scale dsum[b];
+//   dw += sum over the rows of norm of dnorm xhat,  db += sum of dnorm, with xhat = (sum - mean) rstd.
+// Shapes. x, sum, dsum [batch, tokens, width]; branch, dbranch [added, tokens, width]; norm, dnorm [normed, tokens,
+// width]; w, b, dw, db [width]; mean, rstd [normed * tokens]; from, to [batch] in device memory, or null: all are kept.
+// Preconditions. from and to ascend over the images kept. dsum holds a gradient when `add`, dbranch when `add_branch`,
+// dw and db always. dnorm null: nothing used the norm; dbranch null: the branch needs no gradient.
+// Launch. A warp per row, kRowsPerBlock rows in a block: the row just summed is normalised from the L1 cache. dw, db:
+// grid (tiles of 32 columns, chunks of rows) as in layer_norm.cu; a row of the batch that has no norm adds nothing.
+// Numerics. fp32; variance about the mean. Fixed chunks, added in ascending order: the same bits always.
+#include "cuda/layer_norm.cuh"
+#include "engine/ops.h"
+
+namespace entangle::gpu {
+
+namespace {
+
+// The row among the kept images' rows that belongs to row r of the batch, or -1.
+__device__ inline int64_t kept_row(const int64_t* slot, int64_t r, int64_t tokens) {
+  if (slot == nullptr) return r;
+  const int64_t place = slot[r / tokens];
+  return place < 0 ? -1 : place * tokens + r % tokens;
+}
+
+__global__ void residual_norm_forward_kernel(ResidualNormShape s, const int64_t* from, const int64_t* to,
+                                             const float* x, const float* branch, const float* w, const float* b,
+                                             float* sum, float* norm, float* mean, float* rstd) {
+  const int64_t r = row_of_warp(), width = s.width;
+  if (r >= s.batch * s.tokens) return;  // a whole warp
+  const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
+  for (int64_t c = lane_index(); c < width; c += kWarp) {
+    sum[r * width + c] = added < 0 ? x[r * width + c] : x[r * width + c] + s.scale * branch[added * width + c];
+  }
+  if (normed < 0) return;
+  // Each lane reads what it wrote itself.
+  const RowStatistics row = normalise_row(width, s.eps, sum + r * width, w, b, norm + normed * width);
+  if (lane_index() == 0) {
+    mean[normed] = row.mean;
+    rstd[normed] = row.rstd;
+  }
+}
+
+__global__ void residual_norm_backward_kernel(ResidualNormShape s, const int64_t* from, const int64_t* to,
+                                              const float* sum, const float* w, const float* mean, const float* rstd,
+                                              const float* dnorm, float* dsum, bool add, float* dbranch,
+                                              bool add_branch) {
+  const int64_t r = row_of_warp(), width = s.width;
+  if (r >= s.batch * s.tokens) return;  // a whole warp
+  const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
+  if (dnorm != nullptr && normed >= 0) {
+    backward_row(width, {mean[normed], rstd[normed]}, sum + r * width, w, dnorm + normed * width, dsum + r * width,
+                 add);
+  } else if (!add) {
+    for (int64_t c = lane_index(); c < width; c += kWarp) dsum[r * width + c] = 0;
+  }
+  if (dbranch == nullptr || added < 0) return;
+  for (int64_t c = lane_index(); c < width; c += kWarp) {
+    put(dbranch + added * width + c, s.scale * dsum[r * width + c], add_branch);
+  }
+}
+
+__global__ void residual_norm_partial_kernel(ResidualNormShape s, int64_t per_chunk, const int64_t* to,
+                                             const float* sum, const float* mean, const float* rstd, const float* dnorm,
+                                             float* partial) {
+  sum_chunk<2>(s.batch * s.tokens, s.width, per_chunk, partial, [=](int64_t r, int64_t c, float* sums) {
+    const int64_t normed = kept_row(to, r, s.tokens);
+    if (normed < 0) return;
+    const float g = dnorm[normed * s.width + c];
+    sums[0] += g * ((sum[r * s.width + c] - mean[normed]) * rstd[normed]);
+    sums[1] += g;
+  });
+}
+
+}  // namespace
+
+void residual_norm_forward(const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* x,
+                           const float* branch, const float* w, const float* b, float* sum, float* norm, float* mean,
+                           float* rstd) {
+  LAUNCH(residual_norm_forward_kernel, blocks_for(s.batch * s.tokens, kRowsPerBlock), kRowsPerBlock * kWarp, 0,
+         stream(), s, from, to, x, branch, w, b, sum, norm, mean, rstd);
+}
+
+void residual_norm_backward(const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum,
+                            const float* w, const float* mean, const float* rstd, const float* dnorm, float* dsum,
+                            bool add, float* dbranch, bool add_branch, float* dw, float* db) {
+  const int64_t rows = s.batch * s.tokens;
+  LAUNCH(residual_norm_backward_kernel, blocks_for(rows, kRowsPerBlock), kRowsPerBlock * kWarp, 0, stream(), s, from,
+         to, sum, w, mean, rstd, dnorm, dsum, add, dbranch, add_branch);
+  if (dnorm == nullptr || rows == 0) return;
+  const RowChunks chunks(rows);
+  const Workspace<float> partial(chunks.count * 2 * s.width);
+  LAUNCH(residual_norm_partial_kernel, dim3(blocks_for(s.width, kWarp), chunks.count), kThreads, sum_chunk_bytes<2>(),
+         stream(), s, chunks.per_chunk, to, sum, mean, rstd, dnorm, partial.data());
+  add_norm_gradients(chunks.count, s.width, partial.data(), dw, db);
+}
+
+}  // namespace entangle::gpu
