@@ -13,7 +13,7 @@ CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc))
 CU = $(CUDA_HOME)/bin/nvcc -std=c++17 -O3 $(DEFINES) -I. $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -Werror all-warnings \
   -Xcompiler -Wall,-Wextra,-pthread $(NVCCFLAGS) $(foreach a,80 90,-gencode arch=compute_$a,code=sm_$a) \
   -gencode arch=compute_90,code=compute_90
-LDFLAGS += -L$(CUDA_HOME)/lib64 -lcublas -lcudart
+LDFLAGS += -L$(CUDA_HOME)/lib64 -lcublasLt -lcublas -lcudart
 endif
 
 $(BUILD)/%.o: %.cu

@@ -1,4 +1,4 @@
-// Linear layers on strided weight slices: plain products by cuBLAS, bias and its gradient by hand.
+// Linear layers on strided weight slices: plain products (product.cu) and the gradient of the bias.
 //
 // Math. y[r, g*O + o] = sum_i x[r, i] w[g, o, i] + b[g, o];
 //   dx[r, i] = sum_go dy[r, g*O + o] w[g, o, i];  dw[g, o, i] += sum_r dy[r, g*O + o] x[r, i];
@@ -7,56 +7,22 @@
 // b_group apart, or null; y, dy [rows, groups*out].
 // Preconditions. w_row >= in. dw and db hold gradients; dx does when `add`. Any alignment.
 // Launch. The groups of y and of dw are one strided batch, since they lie out columns, or w_group elements, apart;
-// those of dx are added one after another. The bias is written into y first and the product added to it. db: grid
-// (tiles of 32 columns, chunks of rows), a lane owns a column and the warps take rows in turn, then their sums meet in
-// shared memory (one number a thread); a last kernel adds the chunks.
-//   fp32: cuBLAS reads the slices in place. bf16: x, w and dy are rounded into scratch memory first, a block for
+// those of dx are added one after another. The bias is the product's epilogue. db: grid (tiles of 32 columns, chunks of
+// rows), a lane owns a column and the warps take rows in turn, then their sums meet in shared memory (one number a
+// thread); a last kernel adds the chunks.
+//   fp32: products read the slices in place. bf16: x, w and dy are rounded into scratch memory first, a block for
 // kPerBlock elements of a row, with rows padded to 16 bytes: the tensor cores' fast kernels want that alignment, and a
 // slice 756 columns wide does not have it.
 // Numerics. fp32 products and sums (no TF32), or products of operands rounded to bf16 (nearest, ties to even) with fp32
-// sums. cuBLAS gives the same bits for the same shapes on one stream with a workspace of its own. db: chunks that
-// depend on the shape only, added in ascending order: the same bits always.
+// sums. db: chunks that depend on the shape only, added in ascending order: the same bits always.
 #include "cuda/bf16.cuh"
+#include "cuda/product.h"
 #include "cuda/row_sums.cuh"
 #include "engine/ops.h"
 
 namespace entangle::gpu {
 
 namespace {
-
-// A batch of row-major matrices: rows `row` elements apart, matrices `batch` elements apart; read transposed or not.
-struct Operand {
-  const void* data;
-  cudaDataType type;
-  int64_t row, batch;
-  bool transposed;
-
-  Operand transpose() const { return {data, type, row, batch, !transposed}; }
-  // The same rows from another column on.
-  Operand from_column(int64_t column) const {
-    const int64_t bytes = column * static_cast<int64_t>(type == CUDA_R_16BF ? sizeof(bf16) : sizeof(float));
-    return {static_cast<const char*>(data) + bytes, type, row, batch, transposed};
-  }
-};
-
-int to_int(int64_t size) {
-  CHECK(size <= 0x7fffffff, "a matrix product with a size of ", size,
-        " is more than cuBLAS takes; use a smaller batch");
-  return static_cast<int>(size);
-}
-
-// C_i = op(A_i) op(B_i), or += with `add`; op(A) [m, k], op(B) [k, n], C [m, n], all row-major. cuBLAS is column-major,
-// and a row-major matrix read so is its transpose: it computes C^T = op(B)^T op(A)^T.
-void multiply(int64_t batch, int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, float* c,
-              int64_t c_row, int64_t c_batch, bool add) {
-  if (m == 0 || n == 0) return;
-  const float one = 1, beta = add ? 1 : 0;
-  const auto operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  CUBLAS_CHECK(cublasGemmStridedBatchedEx(blas(), operation(b.transposed), operation(a.transposed), to_int(n),
-                                          to_int(m), to_int(k), &one, b.data, b.type, to_int(b.row), b.batch, a.data,
-                                          a.type, to_int(a.row), a.batch, &beta, c, CUDA_R_32F, to_int(c_row), c_batch,
-                                          to_int(batch), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-}
 
 // y[m, r, c] = x[m, r, c] in bf16; rows of y `padded` elements apart.
 __global__ void round_kernel(int64_t rows, int64_t columns, int64_t row, int64_t batch, int64_t matrices,
@@ -99,13 +65,6 @@ Rounded rounded_w(const LinearShape& s, const float* w) {
   return {s.precision, s.groups, s.out, s.in, w, weight_row(s), s.w_group};
 }
 
-__global__ void linear_bias_kernel(LinearShape s, const float* b, float* y) {
-  const int64_t columns = s.groups * s.out;
-  for (int64_t r = blockIdx.y; r < s.rows; r += gridDim.y) {
-    for_elements(columns, [=](int64_t j) { y[r * columns + j] = b[j / s.out * s.b_group + j % s.out]; });
-  }
-}
-
 __global__ void linear_bias_partial_kernel(int64_t rows, int64_t columns, int64_t per_chunk, const float* dy,
                                            float* partial) {
   sum_chunk<1>(rows, columns, per_chunk, partial,
@@ -130,19 +89,18 @@ void add_bias_gradient(const LinearShape& s, const float* dy, float* db) {
 }  // namespace
 
 void linear_forward(const LinearShape& s, const float* x, const float* w, const float* b, float* y) {
-  const int64_t columns = s.groups * s.out;
-  if (b != nullptr) {
-    LAUNCH(linear_bias_kernel, image_grid(columns, s.rows), kThreads, 0, stream(), s, b, y);
-  }
   const Rounded rx = rounded_x(s, x), rw = rounded_w(s, w);
-  multiply(s.groups, s.rows, s.out, s.in, rx.operand(), rw.operand().transpose(), y, columns, s.out, b != nullptr);
+  Product p = {s.groups, s.rows, s.out, s.in, rx.operand(), rw.operand().transpose(), y, s.groups * s.out, s.out};
+  p.bias = b;
+  p.bias_batch = s.b_group;
+  multiply(p);
 }
 
 void linear_backward_input(const LinearShape& s, const float* dy, const float* w, float* dx, bool add) {
   const Rounded rdy = rounded_dy(s, dy), rw = rounded_w(s, w);
   for (int64_t g = 0; g < s.groups; ++g) {
-    multiply(1, s.rows, s.in, s.out, rdy.operand().from_column(g * s.out),
-             rw.operand().from_column(g * rw.operand().batch), dx, s.in, 0, add || g > 0);
+    multiply({1, s.rows, s.in, s.out, rdy.operand().from(g * s.out), rw.operand().from(g * rw.operand().batch), dx,
+              s.in, 0, add || g > 0});
   }
 }
 
@@ -151,7 +109,7 @@ void linear_backward_weight(const LinearShape& s, const float* x, const float* d
   const Rounded rx = rounded_x(s, x), rdy = rounded_dy(s, dy);
   Operand groups = rdy.operand().transpose();
   groups.batch = s.out;
-  multiply(s.groups, s.out, s.in, s.rows, groups, rx.operand(), dw, weight_row(s), s.w_group, true);
+  multiply({s.groups, s.out, s.in, s.rows, groups, rx.operand(), dw, weight_row(s), s.w_group, true});
   if (db != nullptr) add_bias_gradient(s, dy, db);
 }
 

@@ -16,7 +16,6 @@ namespace entangle::gpu {
 namespace {
 
 constexpr int kOldestMajor = 8;  // compute capability: bf16 tensor cores, asynchronous copies
-// Given to cuBLAS once, so that it allocates nothing and stays repeatable.
 constexpr size_t kBlasWorkspace = size_t{32} << 20;
 
 int selected = 0;
@@ -27,6 +26,8 @@ std::string version_text(int version) { return concat(version / 1000, ".", versi
 struct Device {
   cudaStream_t stream = nullptr;
   cublasHandle_t blas = nullptr;
+  cublasLtHandle_t blas_lt = nullptr;
+  void* workspace = nullptr;
   int shared_memory = 0;
 };
 
@@ -40,9 +41,9 @@ Device open_device() {
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
   CUBLAS_CHECK(cublasSetMathMode(device.blas, CUBLAS_DEFAULT_MATH));  // fp32 products in fp32, not in TF32
-  void* workspace = nullptr;
-  CUDA_CHECK(cudaMalloc(&workspace, kBlasWorkspace));
-  CUBLAS_CHECK(cublasSetWorkspace(device.blas, workspace, kBlasWorkspace));
+  CUDA_CHECK(cudaMalloc(&device.workspace, kBlasWorkspace));
+  CUBLAS_CHECK(cublasSetWorkspace(device.blas, device.workspace, kBlasWorkspace));
+  CUBLAS_CHECK(cublasLtCreate(&device.blas_lt));
   opened = true;
   return device;
 }
@@ -97,6 +98,8 @@ void select_device(int index) {
 
 cudaStream_t stream() { return device().stream; }
 cublasHandle_t blas() { return device().blas; }
+cublasLtHandle_t blas_lt() { return device().blas_lt; }
+BlasWorkspace blas_workspace() { return {device().workspace, kBlasWorkspace}; }
 size_t shared_memory_limit() { return static_cast<size_t>(device().shared_memory); }
 
 void* system_allocate(size_t bytes) {

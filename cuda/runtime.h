@@ -4,6 +4,7 @@
 // after whoever had it.
 #pragma once
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
@@ -14,6 +15,13 @@ namespace entangle::gpu {
 
 cudaStream_t stream();
 cublasHandle_t blas();
+cublasLtHandle_t blas_lt();
+// Given to both libraries, so that they allocate nothing and stay repeatable.
+struct BlasWorkspace {
+  void* memory;
+  size_t bytes;
+};
+BlasWorkspace blas_workspace();
 // Largest shared memory of a block, in bytes.
 size_t shared_memory_limit();
 
