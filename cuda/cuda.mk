@@ -8,11 +8,12 @@ ifeq ($(BACKEND),emulated)
 DEFINES += -DENTANGLE_CUDA_EMULATED -Icuda/emulator
 CU = $(CXX) $(CXXFLAGS) -x c++
 else
-# By nvcc, for Ampere and Hopper, and as PTX for what comes after.
+# By nvcc, for Ampere and Hopper, and as PTX for what comes after; GPU_ARCHS=90 for one kind of GPU alone.
+GPU_ARCHS ?= 80 90
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc))
 CU = $(CUDA_HOME)/bin/nvcc -std=c++17 -O3 $(DEFINES) -I. $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -Werror all-warnings \
-  -Xcompiler -Wall,-Wextra,-pthread $(NVCCFLAGS) $(foreach a,80 90,-gencode arch=compute_$a,code=sm_$a) \
-  -gencode arch=compute_90,code=compute_90
+  -Xcompiler -Wall,-Wextra,-pthread $(NVCCFLAGS) $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
+  -gencode arch=compute_$(lastword $(GPU_ARCHS)),code=compute_$(lastword $(GPU_ARCHS))
 LDFLAGS += -L$(CUDA_HOME)/lib64 -lcublasLt -lcublas -lcudart
 endif
 

@@ -1,11 +1,18 @@
 #include "engine/device.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "engine/check.h"
 
 namespace entangle {
+
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
 
 const char* name_of(DeviceKind device) { return device == DeviceKind::cpu ? "cpu" : "cuda"; }
 
@@ -23,7 +30,7 @@ Readback::Readback(size_t bytes, DeviceKind device)
     : device_(device),
       memory_(
           static_cast<unsigned char*>(device == DeviceKind::cpu ? ::operator new(bytes) : gpu::allocate_pinned(bytes))),
-      event_(device == DeviceKind::cpu ? nullptr : gpu::create_event()) {}
+      event_(device == DeviceKind::cpu ? nullptr : gpu::create_event(false)) {}
 
 Readback::~Readback() {
   if (device_ == DeviceKind::cpu) {
@@ -46,6 +53,26 @@ void Readback::start(const void* from, size_t bytes, size_t offset) {
 const unsigned char* Readback::wait() {
   if (device_ == DeviceKind::cuda) gpu::wait_for_event(event_);
   return memory_;
+}
+
+DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
+  if (device == DeviceKind::cpu) return;
+  first_ = gpu::create_event(true);
+  second_ = gpu::create_event(true);
+  gpu::record_event(first_);
+}
+
+DeviceTimer::~DeviceTimer() {
+  if (device_ == DeviceKind::cpu) return;
+  gpu::destroy_event(first_);
+  gpu::destroy_event(second_);
+}
+
+double DeviceTimer::stop() {
+  if (device_ == DeviceKind::cpu) return now() - start_;
+  gpu::record_event(second_);
+  gpu::wait_for_event(second_);
+  return gpu::seconds_between(first_, second_);
 }
 
 std::string why_no_cuda(int index) { return gpu::why_unusable(index); }
@@ -103,6 +130,12 @@ void fill_floats(int64_t count, float value, float* to, DeviceKind) { std::fill_
 void add_floats(int64_t count, const float* from, float* to, DeviceKind) {
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
+
+DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
+  CHECK(device == DeviceKind::cpu, kNoCuda);
+}
+DeviceTimer::~DeviceTimer() = default;
+double DeviceTimer::stop() { return now() - start_; }
 
 Readback::Readback(size_t bytes, DeviceKind device)
     : device_(device), memory_(static_cast<unsigned char*>(::operator new(bytes))) {

@@ -46,6 +46,21 @@ class Readback {
   void* event_ = nullptr;
 };
 
+// The time that a device spends on what is launched from the construction to stop().
+class DeviceTimer {
+ public:
+  explicit DeviceTimer(DeviceKind device);
+  ~DeviceTimer();
+  DeviceTimer(const DeviceTimer&) = delete;
+  DeviceTimer& operator=(const DeviceTimer&) = delete;
+  double stop();  // seconds; waits for the device
+
+ private:
+  DeviceKind device_;
+  double start_ = 0;
+  void *first_ = nullptr, *second_ = nullptr;  // events
+};
+
 #if defined(ENTANGLE_CUDA)
 // cuda/runtime.cu. Host memory is read, or written, when a copy returns.
 namespace gpu {
@@ -60,10 +75,11 @@ void copy_to_host(const void* from, void* to, size_t bytes);
 void* allocate_pinned(size_t bytes);
 void free_pinned(void* memory);
 void copy_to_pinned(const void* from, void* to, size_t bytes);  // written when the stream gets there
-void* create_event();
+void* create_event(bool timed);
 void destroy_event(void* event);
 void record_event(void* event);
 void wait_for_event(void* event);
+double seconds_between(void* first, void* second);  // timed events that have been reached
 void copy_on_device(const void* from, void* to, size_t bytes);
 void fill(int64_t count, uint32_t word, void* to);  // 32-bit words
 void add(int64_t count, const float* from, float* to);

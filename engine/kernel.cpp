@@ -1,6 +1,5 @@
 #include "engine/kernel.h"
 
-#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -11,8 +10,6 @@ namespace entangle {
 namespace {
 
 bool timing = false;
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 const KernelEntry*& list_head() {
   static const KernelEntry* head = nullptr;
@@ -97,17 +94,15 @@ void set_kernel_timing(bool on) {
 bool kernel_timing() { return timing; }
 
 KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device)
-    : entry_(entry), device_(device) {
-  synchronize(device);
+    : entry_(entry), timer_(new DeviceTimer(device)) {
   ++entry.calls;
   entry.flops += cost.flops;
   entry.bytes += cost.bytes;
-  start_ = now();
 }
 
 KernelTimer::~KernelTimer() {
-  synchronize(device_);
-  entry_.seconds += now() - start_;
+  entry_.seconds += timer_->stop();
+  delete timer_;
 }
 
 }  // namespace entangle

@@ -48,6 +48,8 @@ void set_cpu_path(CpuPath path);
 
 enum class DeviceKind { cpu, cuda };
 
+class DeviceTimer;  // engine/device.h
+
 // What one call of a kernel costs. flops: two for each multiply-accumulate of a matrix product; all other arithmetic
 // is not counted, since memory bounds it. bytes: the least traffic, every operand read once and every result written
 // once, a result that is added to read as well.
@@ -71,7 +73,7 @@ const KernelEntry* register_kernel(KernelEntry* entry);
 void set_kernel_timing(bool on);
 bool kernel_timing();
 
-// Counts one launch, from construction to destruction. A GPU is waited for at both ends.
+// Counts one launch, from construction to destruction.
 class KernelTimer {
  public:
   KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device);
@@ -81,8 +83,7 @@ class KernelTimer {
 
  private:
   const KernelEntry& entry_;
-  DeviceKind device_;
-  double start_;
+  DeviceTimer* timer_;
 };
 
 // A kernel's function on one device, to be called with the kernel's arguments.

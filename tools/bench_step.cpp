@@ -39,12 +39,15 @@ struct SyntheticBatch {
     std::vector<float> classes(static_cast<size_t>(batch * model.num_classes));
     Rng rng(0, Stream::synthetic);
     std::generate(pixels.begin(), pixels.end(), [&] { return static_cast<float>(normal(rng)); });
-    for (int64_t b = 0; b < batch; ++b)
+    for (int64_t b = 0; b < batch; ++b) {
       classes[static_cast<size_t>(b * model.num_classes + rng.below(model.num_classes))] = 1;
+    }
     images = Tensor::from(shape, pixels, device);
     targets = Tensor::from({batch, model.num_classes}, classes, device);
   }
 };
+
+constexpr int kBurst = 10;  // steps of a GPU between two waits
 
 // What is timed.
 struct Work {
@@ -54,7 +57,8 @@ struct Work {
   bool forward_only;
 
   DeviceKind device() const { return batch.images.device(); }
-  void run(int step) const {
+  // Launches a step; on the CPU that is all of it.
+  void launch(int step) const {
     if (forward_only) {
       supernet.forward(batch.images, architecture);
     } else {
@@ -63,12 +67,17 @@ struct Work {
       tape.backward(loss);
       adamw_step(supernet.parameters(), AdamWOptions{}, step, 1e-3);
     }
+  }
+  void run(int step) const {
+    launch(step);
     synchronize(device());
   }
+  // Of one step. On a GPU of several in a row, as in training, where nothing waits between them.
   double seconds(int step) const {
-    const auto start = std::chrono::steady_clock::now();
-    run(step);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const int count = device() == DeviceKind::cpu ? 1 : kBurst;
+    DeviceTimer timer(device());
+    for (int i = 0; i < count; ++i) launch(step + i);
+    return timer.stop() / count;
   }
 };
 
@@ -90,8 +99,10 @@ void print_breakdown(const Work& work, double gflops_ceiling) {
   }
   const double copy_ceiling = measure_copy_ceiling(work.device()), gflop = 1e-9 * static_cast<double>(fastest.flops());
   std::fputs(format_breakdown(fastest, gflops_ceiling, copy_ceiling).c_str(), stderr);
-  std::fprintf(stderr, "ceilings, %s on %d threads: FMA %.1f GFLOP/s, copy %.1f GB/s\n", name_of(cpu_path()), threads(),
-               gflops_ceiling, copy_ceiling);
+  const std::string where = work.device() == DeviceKind::cpu
+                                ? concat(name_of(cpu_path()), " on ", threads(), " threads: FMA")
+                                : std::string("the GPU: matrix product");
+  std::fprintf(stderr, "ceilings, %s %.1f GFLOP/s, copy %.1f GB/s\n", where.c_str(), gflops_ceiling, copy_ceiling);
   std::fprintf(stderr, "this step: %.3f GFLOP an image, %.1f GFLOP/s, %.1f %% of the FMA ceiling\n",
                gflop / static_cast<double>(work.batch.images.size(0)), gflop / fastest.seconds,
                100 * gflop / fastest.seconds / gflops_ceiling);

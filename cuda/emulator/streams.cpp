@@ -8,6 +8,7 @@
 #include "cuda/emulator/streams.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -45,6 +46,8 @@ struct StreamQueue {
 struct EventMark {
   Clock clock;
   std::shared_ptr<bool> reached;  // of the last record; null: never recorded
+  std::shared_ptr<double> seconds = std::make_shared<double>(0);  // when it was reached, of some clock
+  bool timed = true;
 };
 
 namespace {
@@ -202,8 +205,9 @@ cudaError_t cudaDeviceSynchronize() {
   return status;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new EventMark;
+  (*event)->timed = (flags & cudaEventDisableTiming) == 0;
   return cudaSuccess;
 }
 
@@ -218,8 +222,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   advance(stream->clock, runtime().host);
   event->clock = stream->clock;
   event->reached = std::make_shared<bool>(false);
-  stream->queue.push_back({[reached = event->reached] {
+  stream->queue.push_back({[reached = event->reached, seconds = event->seconds] {
                              *reached = true;
+                             *seconds = std::chrono::duration<double>(
+                                            std::chrono::steady_clock::now().time_since_epoch())
+                                            .count();
                              return std::string();
                            },
                            nullptr});
@@ -232,6 +239,15 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (event->reached == nullptr) return cudaSuccess;  // never recorded: nothing to wait for
   advance(stream->clock, event->clock);
   stream->queue.push_back({nullptr, event->reached});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  for (const EventMark* event : {start, end}) {
+    if (!event->timed || event->reached == nullptr) return cudaErrorInvalidValue;
+    if (!*event->reached) return cudaErrorNotReady;
+  }
+  *milliseconds = static_cast<float>(1e3 * (*end->seconds - *start->seconds));
   return cudaSuccess;
 }
 
