@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "data/decode.h"
 #include "engine/safetensors.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
@@ -122,7 +123,7 @@ TEST_F(Programs, HelpAndVersionSucceedAndWrongArgumentsExitWithTwo) {
       EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u) << outcome.err;
     }
   }
-  for (const char* program : {"count_cost", "check_parity", "bench_step"}) {
+  for (const char* program : {"count_cost", "check_parity", "bench_step", "augment_image"}) {
     const Outcome help = run({program, "--help"});
     EXPECT_EQ(help.status, 0);
     EXPECT_NE(help.out.find(std::string("Examples:\n  ./") + program), std::string::npos) << help.out;
@@ -336,6 +337,34 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
   expect_user_error({"bench_step", "--space", "X"}, {"X", "fashion-mnist"});
   expect_user_error({"bench_step", "--space", "T", "--batch", "0"}, {"--batch is 0", "65536"});
   expect_user_error({"bench_step", "--space", "T", "--arch", "huge"}, {"huge", "max"});
+}
+
+TEST_F(Programs, AnImageIsAugmentedAsTheGoldenOnes) {
+  const std::string folder = std::filesystem::absolute("tests/golden/augment"), input = folder + "/input.png";
+  const SafetensorsFile expected(folder + "/expected.safetensors");
+  const auto made = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> command = {"augment_image", input, "out.png"};
+    command.insert(command.end(), flags.begin(), flags.end());
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return read_image(dir.path("out.png"));
+  };
+  EXPECT_EQ(made({"--op", "posterize", "--arg", "2"}).pixels, expected.read_u8("posterize/2"));
+  EXPECT_EQ(made({"--eval", "32"}).pixels, expected.read_u8("eval/32"));
+  EXPECT_EQ(made({"--resized-crop", "5,3,48,40,32,32", "--interpolation", "bilinear"}).pixels,
+            expected.read_u8("resized_crop/5,3,48,40->32x32/bilinear"));
+  const Image view = made({"--policy", "rand-m9-mstd0.5-inc1", "--seed", "3", "--size", "40"});
+  EXPECT_EQ(view.width, 40);
+  EXPECT_EQ(view.pixels, made({"--seed", "3", "--size", "40"}).pixels) << "the policy is the default, the seed decides";
+  EXPECT_NE(view.pixels, made({"--seed", "4", "--size", "40"}).pixels);
+  const Image sheet = made({"--sheet", "--size", "16"});
+  EXPECT_EQ(sheet.width, 8 * 20 - 4);
+  EXPECT_EQ(sheet.height, 4 * 20 - 4);
+  expect_user_error({"augment_image", input, "out.png", "--op", "blur"}, {"blur", "auto_contrast"});
+  expect_user_error({"augment_image", input, "out.png", "--resized-crop", "1,2,3"}, {"--resized-crop", "3 numbers"});
+  expect_user_error({"augment_image", input, dir.path("nowhere/out.png")}, {dir.path("nowhere")});
+  expect_user_error({"augment_image", dir.path("none.jpg"), "out.png"}, {"none.jpg", "cannot be read"});
+  EXPECT_EQ(run({"augment_image", input, "out.png", "--op", "invert", "--eval", "3"}).status, 2);
 }
 
 // The number behind `words` in a text.

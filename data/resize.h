@@ -1,0 +1,33 @@
+// Cropping and resizing of uint8 images, as the published recipe's image library (Pillow) computes them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "data/dataset.h"
+
+namespace entangle {
+
+enum class Interpolation { bilinear, bicubic };
+const char* name_of(Interpolation interpolation);
+Interpolation parse_interpolation(const std::string& name);  // throws Error naming the known ones
+
+// Pixels: columns [left, left + width) and rows [top, top + height).
+struct Region {
+  int64_t left = 0, top = 0, width = 0, height = 0;
+};
+
+// Throws Error, with the sizes, when the region is empty or leaves the image.
+Image crop(const Image& image, const Region& region);
+
+// With antialiasing: each output pixel is the sum of the input pixels under a filter that is as wide as the reduction,
+// columns first, then rows, rounded to uint8 after each. bilinear: the triangle of radius 1; bicubic: Keys' cubic with
+// a = -1/2, radius 2. Weights have 22 fractional bits. Throws Error for an empty image or size, or more than 65,535 pixels
+// a side.
+Image resize(const Image& image, int64_t width, int64_t height, Interpolation interpolation);
+
+// Evaluation (timm, torchvision): the shorter side to int(size * 256 / 224), the longer in proportion and truncated, then
+// the size x size centre.
+Image resize_for_evaluation(const Image& image, int64_t size, Interpolation interpolation);
+
+}  // namespace entangle
