@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/vectors.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -114,49 +115,93 @@ Image smoothed(const Image& image) {
   return out;
 }
 
-double cubic(double v1, double v2, double v3, double v4, double d) {
-  const double p2 = -v1 + v3, p3 = 2 * (v1 - v2) + v3 - v4, p4 = -v1 + v2 - v3 + v4;
-  return v2 + d * (p2 + d * (p3 + d * p4));
+// Between v2 (d = 0) and v3 (d = 1).
+template <class T>
+ENTANGLE_INLINE void cubic(const T& v1, const T& v2, const T& v3, const T& v4, double d, T& out) {
+  const T p2 = v3 - v1, p3 = 2 * (v1 - v2) + v3 - v4, p4 = v2 - v1 - v3 + v4;
+  out = v2 + d * (p2 + d * (p3 + d * p4));
 }
 
-// One output pixel from the input around (x, y), which counts from the centre of the first pixel.
-class Sampler {
- public:
-  Sampler(const Image& image, Interpolation interpolation)
-      : image_(image), bicubic_(interpolation == Interpolation::bicubic) {}
+ENTANGLE_INLINE void load_doubles(const uint8_t* pixel, Doubles4& to) {
+  Ints4 ints;
+  load_pixel(pixel, ints);
+  to = __builtin_convertvector(ints, Doubles4);
+}
 
-  void sample(double x, double y, uint8_t* out) const {
-    const double left = std::floor(x), top = std::floor(y);
-    const double dx = x - left, dy = y - top;
-    const int64_t column = static_cast<int64_t>(left), row = static_cast<int64_t>(top);
-    for (int c = 0; c < kChannels; ++c) {
-      const double value = bicubic_ ? bicubic(column, row, dx, dy, c) : bilinear(column, row, dx, dy, c);
-      out[c] = value <= 0 ? 0 : value >= 255 ? 255 : static_cast<uint8_t>(value);
+// The pixels around a place, column by column and row by row: inside of the image as they lie there.
+struct Taps {
+  const uint8_t* row[4];
+  int64_t column[4];  // in bytes
+};
+
+ENTANGLE_INLINE void bicubic_at(const Taps& taps, double dx, double dy, Doubles4& out) {
+  Doubles4 rows[4];
+  for (int r = 0; r < 4; ++r) {
+    Doubles4 v[4];
+    for (int c = 0; c < 4; ++c) load_doubles(taps.row[r] + taps.column[c], v[c]);
+    cubic(v[0], v[1], v[2], v[3], dx, rows[r]);
+  }
+  cubic(rows[0], rows[1], rows[2], rows[3], dy, out);
+}
+
+ENTANGLE_INLINE void bilinear_at(const Taps& taps, double dx, double dy, Doubles4& out) {
+  Doubles4 rows[2];
+  for (int r = 0; r < 2; ++r) {
+    Doubles4 left, right;
+    load_doubles(taps.row[r + 1] + taps.column[1], left);
+    load_doubles(taps.row[r + 1] + taps.column[2], right);
+    rows[r] = left + (right - left) * dx;
+  }
+  out = rows[0] + (rows[1] - rows[0]) * dy;
+}
+
+// One output pixel from the input around (x, y), which counts from the centre of the first pixel. `pixels` has a byte more
+// than the image: four are read at each pixel.
+template <Interpolation kind>
+ENTANGLE_INLINE void sample(const uint8_t* pixels, int64_t width, int64_t height, double x, double y, uint8_t* out) {
+  const int64_t left = static_cast<int64_t>(x + 1) - 1, top = static_cast<int64_t>(y + 1) - 1;  // floors: x, y > -1
+  Taps taps;
+  for (int64_t i = 0; i < 4; ++i) {
+    taps.row[i] = pixels + std::clamp<int64_t>(top + i - 1, 0, height - 1) * width * kChannels;
+    taps.column[i] = std::clamp<int64_t>(left + i - 1, 0, width - 1) * kChannels;
+  }
+  const double dx = x - static_cast<double>(left), dy = y - static_cast<double>(top);
+  Doubles4 value;
+  if (kind == Interpolation::bicubic) {
+    bicubic_at(taps, dx, dy, value);
+  } else {
+    bilinear_at(taps, dx, dy, value);
+  }
+  for (int c = 0; c < kChannels; ++c) {
+    out[c] = value[c] <= 0 ? 0 : value[c] >= 255 ? 255 : static_cast<uint8_t>(static_cast<int>(value[c]));
+  }
+}
+
+template <Interpolation kind>
+ENTANGLE_INLINE void transform_pixels(const uint8_t* pixels, int64_t width, int64_t height, const Affine& m,
+                                      const Colour& fill, uint8_t* to) {
+  const double right = static_cast<double>(width), bottom = static_cast<double>(height);
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t x = 0; x < width; ++x, to += kChannels) {
+      const double u = static_cast<double>(x) + 0.5, v = static_cast<double>(y) + 0.5;
+      const double from_x = m.a * u + m.b * v + m.c, from_y = m.d * u + m.e * v + m.f;
+      if (from_x >= 0 && from_y >= 0 && from_x < right && from_y < bottom) {
+        sample<kind>(pixels, width, height, from_x - 0.5, from_y - 0.5, to);
+      } else {
+        for (int c = 0; c < kChannels; ++c) to[c] = fill[static_cast<size_t>(c)];
+      }
     }
   }
+}
 
- private:
-  double at(int64_t x, int64_t y, int c) const {
-    const int64_t column = std::clamp<int64_t>(x, 0, image_.width - 1),
-                  row = std::clamp<int64_t>(y, 0, image_.height - 1);
-    return image_.pixels[static_cast<size_t>((row * image_.width + column) * kChannels + c)];
+ENTANGLE_CLONES void transform_pixels(const uint8_t* pixels, int64_t width, int64_t height, const Affine& m,
+                                      Interpolation interpolation, const Colour& fill, uint8_t* to) {
+  if (interpolation == Interpolation::bicubic) {
+    transform_pixels<Interpolation::bicubic>(pixels, width, height, m, fill, to);
+  } else {
+    transform_pixels<Interpolation::bilinear>(pixels, width, height, m, fill, to);
   }
-  double bilinear(int64_t x, int64_t y, double dx, double dy, int c) const {
-    const double above = at(x, y, c) + (at(x + 1, y, c) - at(x, y, c)) * dx;
-    const double below = at(x, y + 1, c) + (at(x + 1, y + 1, c) - at(x, y + 1, c)) * dx;
-    return above + (below - above) * dy;
-  }
-  double cubic_of_row(int64_t x, int64_t y, double dx, int c) const {
-    return cubic(at(x - 1, y, c), at(x, y, c), at(x + 1, y, c), at(x + 2, y, c), dx);
-  }
-  double bicubic(int64_t x, int64_t y, double dx, double dy, int c) const {
-    return cubic(cubic_of_row(x, y - 1, dx, c), cubic_of_row(x, y, dx, c), cubic_of_row(x, y + 1, dx, c),
-                 cubic_of_row(x, y + 2, dx, c), dy);
-  }
-
-  const Image& image_;
-  bool bicubic_;
-};
+}
 
 }  // namespace
 
@@ -211,25 +256,13 @@ void adjust_sharpness(Image& image, double factor) {
   for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = blend(smooth.pixels[i], image.pixels[i], f);
 }
 
-Image transform(const Image& image, const Affine& m, Interpolation interpolation, const Colour& fill) {
+Image transform(const Image& image, const Affine& affine, Interpolation interpolation, const Colour& fill) {
   check_rgb(image);
-  const Sampler sampler(image, interpolation);
+  std::vector<uint8_t> pixels = image.pixels;
+  pixels.push_back(0);
   Image out = {image.height, image.width, kChannels, {}};
   out.pixels.resize(image.pixels.size());
-  uint8_t* to = out.pixels.data();
-  for (int64_t y = 0; y < image.height; ++y) {
-    for (int64_t x = 0; x < image.width; ++x, to += kChannels) {
-      const double u = static_cast<double>(x) + 0.5, v = static_cast<double>(y) + 0.5;
-      const double from_x = m.a * u + m.b * v + m.c, from_y = m.d * u + m.e * v + m.f;
-      const bool inside = from_x >= 0 && from_y >= 0 && from_x < static_cast<double>(image.width) &&
-                          from_y < static_cast<double>(image.height);
-      if (inside) {
-        sampler.sample(from_x - 0.5, from_y - 0.5, to);
-      } else {
-        std::copy(fill.begin(), fill.end(), to);
-      }
-    }
-  }
+  transform_pixels(pixels.data(), image.width, image.height, affine, interpolation, fill, out.pixels.data());
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "data/vectors.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -61,49 +62,64 @@ uint8_t to_pixel(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kF
 
 constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
+// out[x, c] = sum of weight[x, t] in[first[x] + t, c], for `rows` rows of pixels. Four bytes are read at each pixel, so the
+// last pixels of the last row, which end where the memory does, are copied first.
 template <int kChannels>
-void resize_row(const uint8_t* in, const Weights& w, int64_t width, uint8_t* out) {
-  for (int64_t x = 0; x < width; ++x) {
-    const uint8_t* pixel = in + w.first[static_cast<size_t>(x)] * kChannels;
-    const int32_t* weight = w.weight.data() + x * w.taps;
-    int32_t sum[kChannels];
-    std::fill(sum, sum + kChannels, kHalf);
-    for (int32_t t = 0; t < w.count[static_cast<size_t>(x)]; ++t, pixel += kChannels) {
-      for (int c = 0; c < kChannels; ++c) sum[c] += weight[t] * pixel[c];
+ENTANGLE_INLINE void resize_columns(const uint8_t* in, int64_t rows, int64_t in_width, const Weights& w, int64_t width,
+                                    uint8_t* out) {
+  const int64_t in_row = in_width * kChannels;
+  std::vector<uint8_t> last(in + (rows - 1) * in_row, in + rows * in_row);
+  last.resize(last.size() + 4);
+  for (int64_t y = 0; y < rows; ++y) {
+    const uint8_t* row = y + 1 < rows ? in + y * in_row : last.data();
+    for (int64_t x = 0; x < width; ++x) {
+      const uint8_t* pixel = row + w.first[static_cast<size_t>(x)] * kChannels;
+      const int32_t* weight = w.weight.data() + x * w.taps;
+      Ints4 sum = {kHalf, kHalf, kHalf, kHalf}, value;
+      for (int32_t t = 0; t < w.count[static_cast<size_t>(x)]; ++t, pixel += kChannels) {
+        load_pixel(pixel, value);
+        sum += value * weight[t];
+      }
+      for (int c = 0; c < kChannels; ++c) *out++ = to_pixel(sum[c]);
     }
-    for (int c = 0; c < kChannels; ++c) *out++ = to_pixel(sum[c]);
+  }
+}
+
+ENTANGLE_CLONES void resize_columns(const Image& image, const Weights& w, int64_t width, uint8_t* out) {
+  const uint8_t* in = image.pixels.data();
+  if (image.channels == 1) return resize_columns<1>(in, image.height, image.width, w, width, out);
+  if (image.channels == 3) return resize_columns<3>(in, image.height, image.width, w, width, out);
+  resize_columns<4>(in, image.height, image.width, w, width, out);
+}
+
+// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values.
+ENTANGLE_CLONES void resize_rows(const uint8_t* in, const Weights& w, int64_t height, int64_t length, int32_t* sum,
+                                 uint8_t* out) {
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t i = 0; i < length; ++i) sum[i] = kHalf;
+    const uint8_t* row = in + w.first[static_cast<size_t>(y)] * length;
+    for (int32_t t = 0; t < w.count[static_cast<size_t>(y)]; ++t, row += length) {
+      const int32_t weight = w.weight[static_cast<size_t>(y * w.taps + t)];
+      for (int64_t i = 0; i < length; ++i) sum[i] += weight * row[i];
+    }
+    for (int64_t i = 0; i < length; ++i) out[y * length + i] = to_pixel(sum[i]);
   }
 }
 
 Image resize_columns(const Image& image, int64_t width, Interpolation interpolation) {
-  const Weights w = weights_of(image.width, width, interpolation);
   Image out = {image.height, width, image.channels, {}};
   out.pixels.resize(static_cast<size_t>(image.height * width * image.channels));
-  const auto row = image.channels == 1 ? resize_row<1> : image.channels == 3 ? resize_row<3> : resize_row<4>;
-  for (int64_t y = 0; y < image.height; ++y) {
-    row(image.pixels.data() + y * image.width * image.channels, w, width,
-        out.pixels.data() + y * width * image.channels);
-  }
+  resize_columns(image, weights_of(image.width, width, interpolation), width, out.pixels.data());
   return out;
 }
 
 Image resize_rows(const Image& image, int64_t height, Interpolation interpolation) {
-  const Weights w = weights_of(image.height, height, interpolation);
   const int64_t length = image.width * image.channels;
   Image out = {height, image.width, image.channels, {}};
   out.pixels.resize(static_cast<size_t>(height * length));
   std::vector<int32_t> sum(static_cast<size_t>(length));
-  for (int64_t y = 0; y < height; ++y) {
-    std::fill(sum.begin(), sum.end(), kHalf);
-    const int64_t first = w.first[static_cast<size_t>(y)], count = w.count[static_cast<size_t>(y)];
-    for (int64_t t = 0; t < count; ++t) {
-      const uint8_t* in = image.pixels.data() + (first + t) * length;
-      const int32_t weight = w.weight[static_cast<size_t>(y * w.taps + t)];
-      for (int64_t i = 0; i < length; ++i) sum[static_cast<size_t>(i)] += weight * in[i];
-    }
-    uint8_t* to = out.pixels.data() + y * length;
-    for (int64_t i = 0; i < length; ++i) to[i] = to_pixel(sum[static_cast<size_t>(i)]);
-  }
+  resize_rows(image.pixels.data(), weights_of(image.height, height, interpolation), height, length, sum.data(),
+              out.pixels.data());
   return out;
 }
 

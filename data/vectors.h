@@ -1,0 +1,28 @@
+// Small vectors for pixels, and functions compiled for AVX2 as well, chosen when the program starts.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace entangle {
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define ENTANGLE_CLONES __attribute__((target_clones("avx2", "default"), optimize("O3")))
+#else
+#define ENTANGLE_CLONES
+#endif
+#define ENTANGLE_INLINE inline __attribute__((always_inline))
+
+// Four channels of a pixel; an RGB pixel leaves the last one to chance.
+typedef uint8_t Bytes4 __attribute__((vector_size(4)));
+typedef int32_t Ints4 __attribute__((vector_size(16)));
+typedef double Doubles4 __attribute__((vector_size(32)));
+
+ENTANGLE_INLINE void load_pixel(const uint8_t* four_bytes, Ints4& to) {
+  Bytes4 bytes;
+  std::memcpy(&bytes, four_bytes, sizeof bytes);
+  to = __builtin_convertvector(bytes, Ints4);
+}
+
+}  // namespace entangle
