@@ -102,6 +102,17 @@ KERNEL(mlp_backward,
                      ((1 + (dx != nullptr) * (1 + add)) * first.in + (3 - recompute) * first.out + second.out) +
                  3 * first.out * (first.in + second.out) + 2 * (first.out + second.out) + recompute * first.out)));
 
+// --------------------------------------------------------------------------------------------------------- softmax ---
+// y[r, c] = exp(scale x[r, c]) / sum_j exp(scale x[r, j]): over the last dimension. x, y [..., C]; y is kept.
+//   dx[r, c] = scale y[r, c] (dy[r, c] - sum_j y[r, j] dy[r, j])
+Tensor softmax(const Tensor& x, float scale = 1);
+
+KERNEL(softmax_forward, (int64_t rows, int64_t width, float scale, const float* x, float* y),
+       COST(0, 4 * 2 * rows * width));
+KERNEL(softmax_backward,
+       (int64_t rows, int64_t width, float scale, const float* y, const float* dy, float* dx, bool add),
+       COST(0, 4 * (3 + add) * rows * width));
+
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
 // Tokens: 0 is the class token, 1 + row*side + col a patch of the side x side grid; N = 1 + side^2.

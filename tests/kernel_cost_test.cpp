@@ -81,6 +81,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
     expect_cost(costs::layer_norm_backward(2, 5, given, given, given, given, given, into, add, into, into), 0,
                 (10 + 5 + 2 + 2 + 10 + twice * 10 + 2 * 5 + 2 * 5) * kFloat);
     expect_cost(costs::gelu_backward(7, given, given, into, add), 0, (7 + 7 + twice * 7) * kFloat);
+    expect_cost(costs::softmax_backward(2, 5, 1, given, given, into, add), 0, (10 + 10 + twice * 10) * kFloat);
     expect_cost(costs::patchify_backward({1, 3, 8, 4}, given, into, add), 0, (192 + twice * 192) * kFloat);
     expect_cost(costs::residual_norm_backward(one_of_two, slots, nullptr, given, given, given, given, given, into, add,
                                               into, add, into, into),
@@ -90,6 +91,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
                 (10 + 10 + 1 + twice * 10) * kFloat);
   }
   expect_cost(costs::gelu_forward(7, given, into), 0, 14 * kFloat);
+  expect_cost(costs::softmax_forward(2, 5, 1, given, into), 0, 20 * kFloat);
   expect_cost(costs::patchify_forward({1, 3, 8, 4}, given, into), 0, 2 * 192 * kFloat);
   expect_cost(
       costs::residual_norm_forward(one_of_two, slots, nullptr, given, given, given, given, into, into, into, into), 0,

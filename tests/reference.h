@@ -296,6 +296,38 @@ Arrays<T> pool_backward(const PoolShape& s, const Array<T>& dy) {
   return {dx};
 }
 
+// --------------------------------------------------------------------------------------------------------- softmax ---
+template <class T>
+Array<T> softmax(int64_t rows, int64_t width, double scale, const Array<T>& x) {
+  Array<T> y(x.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    double largest = -INFINITY;
+    for (int64_t c = 0; c < width; ++c) largest = std::max(largest, scale * value_of(x[at(r * width + c)]));
+    T sum = 0;
+    for (int64_t c = 0; c < width; ++c) {
+      y[at(r * width + c)] = exp(T(scale) * x[at(r * width + c)] - largest);
+      sum += y[at(r * width + c)];
+    }
+    for (int64_t c = 0; c < width; ++c) y[at(r * width + c)] = y[at(r * width + c)] / sum;
+  }
+  return y;
+}
+
+// Through the Jacobian  d y_j / d x_c = scale y_j (delta_jc - y_c).
+template <class T>
+Arrays<T> softmax_backward(int64_t rows, int64_t width, double scale, const Array<T>& x, const Array<T>& dy) {
+  const Array<T> y = softmax(rows, width, scale, x);
+  Array<T> dx(x.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = r * width; j < (r + 1) * width; ++j) {
+      for (int64_t c = r * width; c < (r + 1) * width; ++c) {
+        dx[at(c)] += dy[at(j)] * T(scale) * y[at(j)] * (j == c ? T(1) - y[at(c)] : -y[at(c)]);
+      }
+    }
+  }
+  return {dx};
+}
+
 // --------------------------------------------------------------------------------------------------- cross_entropy ---
 // log sum_k exp(logits[b, k])
 template <class T>
