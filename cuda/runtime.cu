@@ -25,7 +25,7 @@ bool opened = false;
 std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
 struct Device {
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, uploads = nullptr;
   cublasHandle_t blas = nullptr;
   int shared_memory = 0;
 };
@@ -36,6 +36,7 @@ Device open_device() {
   Device device;
   CUDA_CHECK(cudaSetDevice(selected));
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
+  CUDA_CHECK(cudaStreamCreateWithFlags(&device.uploads, cudaStreamNonBlocking));
   CUDA_CHECK(cudaDeviceGetAttribute(&device.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
@@ -150,6 +151,18 @@ void* create_event() {
 void destroy_event(void* event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
 void record_event(void* event) { CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), stream())); }
 void wait_for_event(void* event) { CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
+
+void launch_after_event(void* event) { CUDA_CHECK(cudaStreamWaitEvent(stream(), static_cast<cudaEvent_t>(event), 0)); }
+
+void upload_after_event(void* event) {
+  CUDA_CHECK(cudaStreamWaitEvent(device().uploads, static_cast<cudaEvent_t>(event), 0));
+}
+
+void upload_from_pinned(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device().uploads));
+}
+
+void record_upload(void* event) { CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), device().uploads)); }
 
 void copy_on_device(const void* from, void* to, size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));

@@ -94,7 +94,8 @@ std::vector<Case> softmax_cases() {
           softmax_case(5, 11, 1, huge_value),          softmax_case(3, 197, 0.125f, uniform(-20, 20)),
           softmax_case(2, 256, 1, uniform(-3, 3)),     softmax_case(2, 257, 1, uniform(-3, 3)),
           softmax_case(1, 1024, 2, uniform(-4, 4)),    softmax_case(1, 1025, 2, uniform(-4, 4)),
-          softmax_case(4000, 5, 1, uniform(-2, 2)),    softmax_case(0, 3, 1, uniform(-1, 1))};
+          softmax_case(4000, 5, 1, uniform(-2, 2)),    softmax_case(0, 3, 1, uniform(-1, 1)),
+          softmax_case(3, 11, 1, uniform(-400, -300))};
 }
 
 const Row softmax_row("softmax", {"softmax_forward", "softmax_backward"}, softmax_cases);
