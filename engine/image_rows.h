@@ -11,10 +11,9 @@ namespace entangle {
 // Row y of channel c of the placed image; pixels [size, size, channels], table [256], out [size].
 static inline void place_row(const Placement& placement, int64_t channels, int64_t size, int64_t c, int64_t y,
                              const float* table, const uint8_t* pixels, float* out) {
-  // Columns [first, last) of the unmirrored row lie inside of the source.
+  // Columns [first, last) of the unmirrored row lie inside of the source, none when last <= first.
   const int64_t row = y + placement.top, left = placement.left;
-  const int64_t first = left >= 0 ? 0 : -left < size ? -left : size;
-  const int64_t last = left <= 0 ? size : left < size ? size - left : 0;
+  const int64_t first = left < 0 ? -left : 0, last = left > 0 ? size - left : size;
   const bool inside = row >= 0 && row < size && first < last;
   if (!inside || last - first < size) {
     for (int64_t x = 0; x < size; ++x) out[x] = table[0];
