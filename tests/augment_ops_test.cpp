@@ -1,10 +1,11 @@
 // The row of augment_images, and the images that training on a device sees against those of the loader's threads.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <numeric>
+#include <thread>
 
 #include "data/batch_feed.h"
 #include "engine/device.h"
@@ -156,23 +157,29 @@ void expect_same_images(const std::vector<float>& got, const std::vector<float>&
   for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 0x1p-23 * largest) << what << ", value " << i;
 }
 
-// Both sequences, with a jump to a later epoch in between. Results are read late, when the copies of later batches
-// were started: a missing event would show.
+// Both sequences, with a jump to a later epoch in between, after which the loader's threads have time to write to their
+// batches. Results are read at the end, after every copy was started: a missing event or wait shows.
 void expect_same_feed(const DataSource& source, int64_t images, const LoaderOptions& options, const Place& place) {
   LoaderOptions staged = options;
   staged.form = BatchForm::staged;
-  TrainLoader loader(source, first_indices(images), options);
   BatchFeed feed(source, first_indices(images), staged, place.device);
-  for (const int64_t epoch : {0, 3}) {
-    loader.start(epoch, 1);
+  constexpr int64_t kEpochs[] = {0, 3};
+  constexpr int kSteps = 6;
+  std::vector<DeviceBatch> got;
+  for (const int64_t epoch : kEpochs) {
     feed.start(epoch, 1);
-    std::vector<DeviceBatch> got;
-    for (int step = 0; step < 6; ++step) got.push_back(feed.next());
-    for (size_t step = 0; step < got.size(); ++step) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    for (int step = 0; step < kSteps; ++step) got.push_back(feed.next());
+  }
+  TrainLoader loader(source, first_indices(images), options);
+  auto next = got.begin();
+  for (const int64_t epoch : kEpochs) {
+    loader.start(epoch, 1);
+    for (int step = 0; step < kSteps; ++step, ++next) {
       const Batch& want = loader.next();
       const std::string what = place.name + ", epoch " + std::to_string(epoch) + ", batch " + std::to_string(step);
-      expect_same_images(got[step].images.to_vector(), want.images, what);
-      EXPECT_EQ(got[step].targets.to_vector(), want.targets) << what;
+      expect_same_images(next->images.to_vector(), want.images, what);
+      EXPECT_EQ(next->targets.to_vector(), want.targets) << what;
     }
   }
 }
