@@ -75,6 +75,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
+  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(kNumbers, device);
   log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
 }
 
@@ -120,7 +121,7 @@ Trainer::Step Trainer::launch_step() {
   Step step;
   step.start = Clock::now();
   step.number = step_ + 1;
-  step.numbers = std::make_shared<Readback>(kNumbers, device_);
+  step.numbers = numbers_[step_ % kStepsUnderWay];
   Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
   step.architecture = config_.space.sample(rng);
   step.lr = schedule_.at(step_);

@@ -72,6 +72,9 @@ class Trainer {
   Schedule schedule_;
   AdamWOptions adamw_;
   std::unique_ptr<EvaluationSet> health_;
+  // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
+  static constexpr int kStepsUnderWay = 2;
+  std::shared_ptr<Readback> numbers_[kStepsUnderWay];
   std::unique_ptr<RunLog> log_;
   Clock::time_point settled_;     // when the last step was
   int64_t step_ = 0;              // steps launched
