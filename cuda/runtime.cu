@@ -24,7 +24,7 @@ bool opened = false;
 std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
 struct Device {
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, uploads = nullptr;
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
   void* workspace = nullptr;
@@ -37,6 +37,7 @@ Device open_device() {
   Device device;
   CUDA_CHECK(cudaSetDevice(selected));
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
+  CUDA_CHECK(cudaStreamCreateWithFlags(&device.uploads, cudaStreamNonBlocking));
   CUDA_CHECK(cudaDeviceGetAttribute(&device.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
@@ -158,6 +159,18 @@ double seconds_between(void* first, void* second) {
   return 1e-3 * static_cast<double>(ms);
 }
 void wait_for_event(void* event) { CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event))); }
+
+void launch_after_event(void* event) { CUDA_CHECK(cudaStreamWaitEvent(stream(), static_cast<cudaEvent_t>(event), 0)); }
+
+void upload_after_event(void* event) {
+  CUDA_CHECK(cudaStreamWaitEvent(device().uploads, static_cast<cudaEvent_t>(event), 0));
+}
+
+void upload_from_pinned(const void* from, void* to, size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device().uploads));
+}
+
+void record_upload(void* event) { CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), device().uploads)); }
 
 void copy_on_device(const void* from, void* to, size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));

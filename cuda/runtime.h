@@ -1,7 +1,7 @@
 // The device in use, for host code: its stream, its cuBLAS handle, scratch memory.
 //
 // All work goes to one stream, so memory that is given back may be handed out again at once: whoever gets it works
-// after whoever had it.
+// after whoever had it. Only an Upload (engine/device.h) writes from another stream, into memory that it keeps.
 #pragma once
 
 #include <cublasLt.h>

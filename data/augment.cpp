@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/check.h"
+#include "engine/image_rows.h"
 
 namespace entangle {
 
@@ -36,13 +37,13 @@ void Augmentation::validate() const {
   CHECK(label_smoothing >= 0 && label_smoothing < 1, "label_smoothing must be in [0, 1), not ", label_smoothing);
 }
 
-Normalizer::Normalizer(const std::vector<float>& mean, const std::vector<float>& std_dev) : table_(mean.size()) {
+Normalizer::Normalizer(const std::vector<float>& mean, const std::vector<float>& std_dev) : table_(mean.size() * 256) {
   CHECK(!mean.empty() && mean.size() == std_dev.size(),
         "normalisation needs one mean and one deviation a channel, not ", mean.size(), " and ", std_dev.size());
   for (size_t c = 0; c < mean.size(); ++c) {
     CHECK(std_dev[c] > 0 && std::isfinite(std_dev[c]) && std::isfinite(mean[c]), "channel ", c,
           " cannot be normalised with mean ", mean[c], " and deviation ", std_dev[c]);
-    for (size_t v = 0; v < 256; ++v) table_[c][v] = static_cast<float>((v / 255.0 - mean[c]) / std_dev[c]);
+    for (size_t v = 0; v < 256; ++v) table_[c * 256 + v] = static_cast<float>((v / 255.0 - mean[c]) / std_dev[c]);
   }
 }
 
@@ -58,20 +59,9 @@ void place_image(const Image& image, const Placement& placement, const Normalize
                  float* out) {
   const int64_t channels = normalizer.channels();
   check_image(image, size, channels);
-  // Columns [first, last) of the unmirrored output lie inside the image.
-  const int64_t first = std::clamp<int64_t>(-placement.left, 0, size);
-  const int64_t last = std::clamp<int64_t>(size - placement.left, 0, size);
   for (int64_t c = 0; c < channels; ++c) {
-    const float* table = normalizer.table(c);
-    for (int64_t y = 0; y < size; ++y, out += size) {
-      const int64_t row = y + placement.top;
-      const bool inside = row >= 0 && row < size && first < last;
-      if (!inside || last - first < size) std::fill(out, out + size, table[0]);
-      if (!inside) continue;
-      const uint8_t* source = image.pixels.data() + (row * size + placement.left + first) * channels + c;
-      const int64_t step = placement.flip ? -1 : 1;
-      float* target = placement.flip ? out + (size - 1 - first) : out + first;
-      for (int64_t x = 0; x < last - first; ++x) target[x * step] = table[source[x * channels]];
+    for (int64_t y = 0; y < size; ++y) {
+      place_row(placement, channels, size, c, y, normalizer.table(c), image.pixels.data(), out + (c * size + y) * size);
     }
   }
 }
@@ -102,19 +92,28 @@ Box draw_erased_box(int64_t size, Rng& rng) {
 void fill_with_noise(const Box& box, int64_t channels, int64_t size, Rng& rng, float* image) {
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t y = box.top; y < box.top + box.height; ++y) {
-      float* row = image + (c * size + y) * size + box.left;
-      for (int64_t x = 0; x < box.width; ++x) row[x] = static_cast<float>(normal(rng));
+      fill_row_with_noise(box, c, y, rng.key, rng.next, image + (c * size + y) * size);
     }
   }
+  rng.next += static_cast<uint64_t>(2 * channels * box.height * box.width);
 }
 
-void augment_image(const Image& image, const Augmentation& augmentation, const Normalizer& normalizer, Rng& rng,
-                   float* out) {
-  const int64_t size = augmentation.image_size;
-  place_image(image, draw_placement(augmentation, rng), normalizer, size, out);
+ImagePlan draw_plan(const Augmentation& augmentation, Rng& rng) {
+  ImagePlan plan;
+  plan.placement = draw_placement(augmentation, rng);
   if (augmentation.erase > 0 && rng.chance(augmentation.erase)) {
-    fill_with_noise(draw_erased_box(size, rng), normalizer.channels(), size, rng, out);
+    plan.erased = draw_erased_box(augmentation.image_size, rng);
   }
+  plan.first_noise = rng.next;
+  return plan;
+}
+
+void augment_image(const Image& image, const ImagePlan& plan, RngKey noise, const Normalizer& normalizer, int64_t size,
+                   float* out) {
+  place_image(image, plan.placement, normalizer, size, out);
+  Rng rng(noise);
+  rng.next = plan.first_noise;
+  fill_with_noise(plan.erased, normalizer.channels(), size, rng, out);
 }
 
 Mix cutmix_box(double lambda, int64_t row, int64_t column, int64_t size) {
@@ -148,7 +147,7 @@ void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, f
   for (int64_t i = 0; i < count / 2; ++i) {
     float* a = images + i * stride;
     float* b = images + (count - 1 - i) * stride;
-    if (mix.box.empty()) {
+    if (is_empty(mix.box)) {
       for (int64_t k = 0; k < stride; ++k) {
         const float x = a[k], y = b[k];
         a[k] = own * x + other * y;

@@ -1,14 +1,15 @@
 // Augmentation of one image on its way into a batch, and mixing within a batch.
 //
-// What is drawn and what is done with it are apart, so that each can be tested alone. Sizes are in pixels; an output
-// image is [channels, size, size] fp32, normalised.
+// What is drawn and what is done with it are apart: the threads of a loader do it here, a GPU in the kernel
+// augment_images (engine/ops.h, which also has the types of what is drawn). Sizes are in pixels; an output image is
+// [channels, size, size] fp32, normalised.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "data/dataset.h"
+#include "engine/ops.h"
 #include "engine/rng.h"
 
 namespace entangle {
@@ -33,31 +34,12 @@ class Normalizer {
  public:
   // Throws Error when the lists are empty, differ in length, or a deviation is not positive.
   Normalizer(const std::vector<float>& mean, const std::vector<float>& std_dev);
-  int64_t channels() const { return static_cast<int64_t>(table_.size()); }
-  const float* table(int64_t channel) const { return table_[channel].data(); }
+  int64_t channels() const { return static_cast<int64_t>(table_.size() / 256); }
+  const std::vector<float>& table() const { return table_; }  // [channels, 256]
+  const float* table(int64_t channel) const { return table_.data() + channel * 256; }
 
  private:
-  std::vector<std::array<float, 256>> table_;
-};
-
-// Which part of an image is taken: the pixel (top, left) of the image becomes the upper left one of the output, then
-// the output is mirrored. The image continues with zeros (black before normalisation) beyond its edges.
-struct Placement {
-  int64_t top = 0, left = 0;
-  bool flip = false;
-};
-
-// Rows top .. top + height - 1, columns left .. left + width - 1.
-struct Box {
-  int64_t top = 0, left = 0, height = 0, width = 0;
-  bool empty() const { return height == 0 || width == 0; }
-};
-
-// How a batch is mixed with its own reverse: inside `box` the partner's pixels replace the image's (CutMix); without a
-// box x <- lambda x + (1 - lambda) partner (mixup). lambda is the image's own share of its target in both.
-struct Mix {
-  double lambda = 1;
-  Box box;
+  std::vector<float> table_;
 };
 
 // Throws Error, naming the sizes, unless the image is size x size with so many channels.
@@ -75,8 +57,10 @@ Box draw_erased_box(int64_t size, Rng& rng);
 // Every value in the box becomes N(0, 1).
 void fill_with_noise(const Box& box, int64_t channels, int64_t size, Rng& rng, float* image);
 
-// All of it for one training image.
-void augment_image(const Image& image, const Augmentation& augmentation, const Normalizer& normalizer, Rng& rng,
+// Everything that is drawn for one training image; the noise of its erased box begins at the next of the numbers.
+ImagePlan draw_plan(const Augmentation& augmentation, Rng& rng);
+// All of it for one training image; `noise` is the sequence that its plan was drawn from.
+void augment_image(const Image& image, const ImagePlan& plan, RngKey noise, const Normalizer& normalizer, int64_t size,
                    float* out);
 
 // Mixup (Zhang et al., ICLR 2018; arXiv 1710.09412) or CutMix (Yun et al., ICCV 2019; arXiv 1905.04899), in batch mode:

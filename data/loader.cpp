@@ -31,6 +31,15 @@ void validate(const LoaderOptions& options) {
 
 }  // namespace
 
+StagedBatch staged_batch(int64_t batch, int64_t channels, int64_t size, int64_t classes) {
+  StagedBatch staged;
+  staged.shape.batch = batch;
+  staged.shape.channels = channels;
+  staged.shape.size = size;
+  staged.classes = classes;
+  return staged;
+}
+
 // Batches are numbered through all epochs: batch = epoch * steps_per_epoch + step. Batch b is prepared in slot
 // b mod (prefetch + 1) of a ring. Of the numbers
 //   released <= delivered <= claimed <= released + slots
@@ -69,6 +78,8 @@ struct TrainLoader::Impl {
   void launch();
   void work();
   void prepare(int64_t number, Workspace& own, Batch& batch) const;
+  void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
+  void allocate_slot(Batch& batch) const;
   void discard(std::unique_lock<std::mutex>& lock);
   Slot& slot_of(int64_t number) { return slots[number % static_cast<int64_t>(slots.size())]; }
 };
@@ -95,12 +106,20 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
   dataset->get(indices[0], first);
   check_image(first, size, normalizer.channels());
   slots.resize(options.prefetch + 1);
-  for (Slot& slot : slots) {
-    slot.batch.count = options.batch_size;
-    slot.batch.images.resize(options.batch_size * normalizer.channels() * size * size);
-    slot.batch.targets.resize(options.batch_size * dataset->classes());
-    slot.batch.labels.resize(options.batch_size);
+  for (Slot& slot : slots) allocate_slot(slot.batch);
+}
+
+void TrainLoader::Impl::allocate_slot(Batch& batch) const {
+  const int64_t size = options.augmentation.image_size, channels = normalizer.channels();
+  batch.count = options.batch_size;
+  batch.labels.resize(batch.count);
+  if (options.form == BatchForm::staged) {
+    batch.staged = staged_batch(batch.count, channels, size, dataset->classes());
+    batch.staged.memory = host_memory(batch.staged.bytes(), options.device);
+    return;
   }
+  batch.images.resize(batch.count * channels * size * size);
+  batch.targets.resize(batch.count * dataset->classes());
 }
 
 TrainLoader::Impl::~Impl() {
@@ -150,7 +169,6 @@ void TrainLoader::Impl::work() {
 void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) const {
   const Augmentation& augmentation = options.augmentation;
   const int64_t epoch = number / steps, step = number % steps;
-  const int64_t size = augmentation.image_size, stride = normalizer.channels() * size * size;
   if (own.epoch != epoch) {
     own.order = indices;
     Rng rng(options.seed, Stream::data_order, static_cast<uint64_t>(epoch));
@@ -162,13 +180,32 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
     const int64_t position = step * batch.count + i, index = own.order[position];
     dataset->get(index, own.image);
     batch.labels[i] = dataset->label(index);
-    Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
-    augment_image(own.image, augmentation, normalizer, rng, batch.images.data() + i * stride);
+    prepare_image(i, own.image, numbers_of(options.seed, Stream::augmentation, epoch, position), batch);
   }
   Rng rng = numbers_of(options.seed, Stream::mixing, epoch, step);
   const Mix mix = draw_mix(augmentation, rng);
-  mix_images(mix, batch.count, normalizer.channels(), size, batch.images.data());
-  write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mix.lambda, batch.targets.data());
+  const bool staged = options.form == BatchForm::staged;
+  if (staged) {
+    batch.staged.shape.mix = mix;
+  } else {
+    mix_images(mix, batch.count, normalizer.channels(), augmentation.image_size, batch.images.data());
+  }
+  write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mix.lambda,
+                staged ? batch.staged.targets() : batch.targets.data());
+}
+
+// What is drawn is the same for both forms.
+void TrainLoader::Impl::prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const {
+  const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
+  const ImagePlan plan = draw_plan(options.augmentation, rng);
+  if (options.form == BatchForm::images) {
+    augment_image(image, plan, rng.key, normalizer, size, batch.images.data() + i * values);
+    return;
+  }
+  check_image(image, size, normalizer.channels());
+  std::copy(image.pixels.begin(), image.pixels.end(), batch.staged.pixels() + i * values);
+  batch.staged.plans()[i] = plan;
+  batch.staged.shape.noise = rng.key;  // one for all images of an epoch
 }
 
 // Waits until no worker touches a slot; whoever is at work stops at the next image.

@@ -8,15 +8,40 @@
 
 #include "data/augment.h"
 #include "data/dataset.h"
+#include "engine/device.h"
+#include "engine/ops.h"
 
 namespace entangle {
 
-// One batch. images [count, channels, size, size] normalised fp32; targets [count, classes] soft; labels [count].
+// What the kernel augment_images makes a batch's images from, and its targets: plans [B], targets [B, classes] and
+// pixels [B, size, size, channels], in this order in one piece of host memory, which is copied to a device in one go.
+struct StagedBatch {
+  AugmentShape shape = {};
+  int64_t classes = 0;
+  std::shared_ptr<unsigned char> memory;  // host_memory()
+
+  size_t targets_at() const { return static_cast<size_t>(shape.batch) * sizeof(ImagePlan); }
+  size_t pixels_at() const { return targets_at() + static_cast<size_t>(shape.batch * classes) * sizeof(float); }
+  size_t bytes() const {
+    return pixels_at() + static_cast<size_t>(shape.batch * shape.channels * shape.size * shape.size);
+  }
+  ImagePlan* plans() { return reinterpret_cast<ImagePlan*>(memory.get()); }
+  float* targets() { return reinterpret_cast<float*>(memory.get() + targets_at()); }
+  uint8_t* pixels() { return memory.get() + pixels_at(); }
+};
+// Of that size, without memory.
+StagedBatch staged_batch(int64_t batch, int64_t channels, int64_t size, int64_t classes);
+
+// One batch: images [count, channels, size, size] normalised fp32 and targets [count, classes], soft; or both staged.
+// labels [count].
 struct Batch {
   int64_t count = 0;
   std::vector<float> images, targets;
+  StagedBatch staged;
   std::vector<int64_t> labels;
 };
+
+enum class BatchForm { images, staged };
 
 struct LoaderOptions {
   int64_t batch_size = 64;
@@ -24,6 +49,8 @@ struct LoaderOptions {
   int64_t prefetch = 3;  // batches prepared ahead
   uint64_t seed = 0;
   Augmentation augmentation;
+  BatchForm form = BatchForm::images;
+  DeviceKind device = DeviceKind::cpu;  // that staged batches are copied to
 };
 
 // Training: every epoch goes once through `indices` in an order that is a function of (seed, epoch); the incomplete

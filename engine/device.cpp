@@ -3,14 +3,20 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 
 #include "engine/check.h"
+#include "engine/memory.h"
 
 namespace entangle {
 
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::shared_ptr<unsigned char> host_memory(size_t bytes) {
+  return {static_cast<unsigned char*>(::operator new(bytes)), [](unsigned char* memory) { ::operator delete(memory); }};
+}
 
 }  // namespace
 
@@ -26,33 +32,75 @@ void select_cuda([[maybe_unused]] int index) {
 
 #if defined(ENTANGLE_CUDA)
 
+std::shared_ptr<unsigned char> host_memory(size_t bytes, DeviceKind device) {
+  if (device == DeviceKind::cpu) return host_memory(bytes);
+  return {static_cast<unsigned char*>(gpu::allocate_pinned(bytes)), gpu::free_pinned};
+}
+
 Readback::Readback(size_t bytes, DeviceKind device)
     : device_(device),
-      memory_(
-          static_cast<unsigned char*>(device == DeviceKind::cpu ? ::operator new(bytes) : gpu::allocate_pinned(bytes))),
+      memory_(host_memory(bytes, device)),
       event_(device == DeviceKind::cpu ? nullptr : gpu::create_event(false)) {}
 
 Readback::~Readback() {
-  if (device_ == DeviceKind::cpu) {
-    ::operator delete(memory_);
-    return;
-  }
-  gpu::destroy_event(event_);
-  gpu::free_pinned(memory_);
+  if (device_ == DeviceKind::cuda) gpu::destroy_event(event_);
 }
 
 void Readback::start(const void* from, size_t bytes, size_t offset) {
   if (device_ == DeviceKind::cpu) {
-    std::memcpy(memory_ + offset, from, bytes);
+    std::memcpy(memory_.get() + offset, from, bytes);
     return;
   }
-  gpu::copy_to_pinned(from, memory_ + offset, bytes);
+  gpu::copy_to_pinned(from, memory_.get() + offset, bytes);
   gpu::record_event(event_);
 }
 
 const unsigned char* Readback::wait() {
   if (device_ == DeviceKind::cuda) gpu::wait_for_event(event_);
-  return memory_;
+  return memory_.get();
+}
+
+Upload::Upload(size_t bytes, DeviceKind device) : device_(device), bytes_(bytes) {
+  if (device == DeviceKind::cpu) return;
+  data_ = memory_ = static_cast<unsigned char*>(allocate(bytes, device));
+  copied_ = gpu::create_event(false);
+  released_ = gpu::create_event(false);
+  release();  // whoever had this memory before has launched its last use of it
+}
+
+Upload::~Upload() {
+  if (device_ == DeviceKind::cpu) return;
+  try {
+    wait();  // the next owner of the memory writes to it without asking the stream of uploads
+  } catch (const Error&) {
+    // A device that has failed copies nothing any more.
+  }
+  gpu::destroy_event(copied_);
+  gpu::destroy_event(released_);
+  deallocate(memory_, device_);
+}
+
+void Upload::start(const unsigned char* from, size_t bytes) {
+  CHECK(bytes <= bytes_, "an upload of ", bytes, " bytes into ", bytes_);
+  if (device_ == DeviceKind::cpu) {
+    data_ = from;
+    return;
+  }
+  gpu::upload_after_event(released_);
+  gpu::upload_from_pinned(from, memory_, bytes);
+  gpu::record_upload(copied_);
+}
+
+void Upload::arrive() {
+  if (device_ == DeviceKind::cuda) gpu::launch_after_event(copied_);
+}
+
+void Upload::release() {
+  if (device_ == DeviceKind::cuda) gpu::record_event(released_);
+}
+
+void Upload::wait() {
+  if (device_ == DeviceKind::cuda) gpu::wait_for_event(copied_);
 }
 
 DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
@@ -137,13 +185,29 @@ DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
 DeviceTimer::~DeviceTimer() = default;
 double DeviceTimer::stop() { return now() - start_; }
 
-Readback::Readback(size_t bytes, DeviceKind device)
-    : device_(device), memory_(static_cast<unsigned char*>(::operator new(bytes))) {
+std::shared_ptr<unsigned char> host_memory(size_t bytes, DeviceKind device) {
+  CHECK(device == DeviceKind::cpu, kNoCuda);
+  return host_memory(bytes);
+}
+
+Readback::Readback(size_t bytes, DeviceKind device) : device_(device), memory_(host_memory(bytes, device)) {}
+Readback::~Readback() = default;
+void Readback::start(const void* from, size_t bytes, size_t offset) {
+  std::memcpy(memory_.get() + offset, from, bytes);
+}
+const unsigned char* Readback::wait() { return memory_.get(); }
+
+Upload::Upload(size_t bytes, DeviceKind device) : device_(device), bytes_(bytes) {
   CHECK(device == DeviceKind::cpu, kNoCuda);
 }
-Readback::~Readback() { ::operator delete(memory_); }
-void Readback::start(const void* from, size_t bytes, size_t offset) { std::memcpy(memory_ + offset, from, bytes); }
-const unsigned char* Readback::wait() { return memory_; }
+Upload::~Upload() = default;
+void Upload::start(const unsigned char* from, size_t bytes) {
+  CHECK(bytes <= bytes_, "an upload of ", bytes, " bytes into ", bytes_);
+  data_ = from;
+}
+void Upload::arrive() {}
+void Upload::release() {}
+void Upload::wait() {}
 
 #endif
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "engine/kernel.h"
@@ -27,6 +28,9 @@ void copy_floats(int64_t count, const float* from, DeviceKind from_device, float
 void fill_floats(int64_t count, float value, float* to, DeviceKind device);
 void add_floats(int64_t count, const float* from, float* to, DeviceKind device);  // to += from
 
+// Host memory that a device copies from and to while the host goes on: pinned, for a GPU. Holds nothing.
+std::shared_ptr<unsigned char> host_memory(size_t bytes, DeviceKind device);
+
 // Bytes on their way from a device to the host, so that the host can read a step's numbers while the next step runs:
 //   Readback loss(sizeof(float), device);  loss.start(tensor.data(), sizeof(float), 0);  ...  loss.wait();
 class Readback {
@@ -42,7 +46,7 @@ class Readback {
 
  private:
   DeviceKind device_;
-  unsigned char* memory_;  // pinned, when the device is a GPU
+  std::shared_ptr<unsigned char> memory_;
   void* event_ = nullptr;
 };
 
@@ -59,6 +63,31 @@ class DeviceTimer {
   DeviceKind device_;
   double start_ = 0;
   void *first_ = nullptr, *second_ = nullptr;  // events
+};
+
+// Bytes on their way to a device, copied by a stream of their own while kernels run:
+//   Upload batch(bytes, device);
+//   batch.start(from, bytes);  batch.arrive();  ... launches that read batch.data() ...;  batch.release();
+// A GPU has memory for them; on the processor data() is `from` itself.
+class Upload {
+ public:
+  Upload(size_t bytes, DeviceKind device);
+  ~Upload();  // waits for the copy
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+  // Copies from host_memory() once what was launched before the last release() is done; returns at once.
+  void start(const unsigned char* from, size_t bytes);
+  void arrive();   // what is launched from here on finds the bytes
+  void release();  // what was launched so far was the last to read them
+  void wait();     // then `from` may change
+  const unsigned char* data() const { return data_; }
+
+ private:
+  DeviceKind device_;
+  size_t bytes_;
+  const unsigned char* data_ = nullptr;
+  unsigned char* memory_ = nullptr;  // of a GPU
+  void *copied_ = nullptr, *released_ = nullptr;
 };
 
 #if defined(ENTANGLE_CUDA)
@@ -78,8 +107,13 @@ void copy_to_pinned(const void* from, void* to, size_t bytes);  // written when 
 void* create_event(bool timed);
 void destroy_event(void* event);
 void record_event(void* event);
-void wait_for_event(void* event);
+void wait_for_event(void* event);                   // the host waits
 double seconds_between(void* first, void* second);  // timed events that have been reached
+void launch_after_event(void* event);               // what is launched from here on waits
+// Uploads have a stream of their own.
+void upload_after_event(void* event);                               // what is uploaded from here on waits
+void upload_from_pinned(const void* from, void* to, size_t bytes);  // read when that stream gets there
+void record_upload(void* event);
 void copy_on_device(const void* from, void* to, size_t bytes);
 void fill(int64_t count, uint32_t word, void* to);  // 32-bit words
 void add(int64_t count, const float* from, float* to);

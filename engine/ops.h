@@ -102,6 +102,17 @@ KERNEL(mlp_backward,
                      ((1 + (dx != nullptr) * (1 + add)) * first.in + (3 - recompute) * first.out + second.out) +
                  3 * first.out * (first.in + second.out) + 2 * (first.out + second.out) + recompute * first.out)));
 
+// --------------------------------------------------------------------------------------------------------- softmax ---
+// y[r, c] = exp(scale x[r, c]) / sum_j exp(scale x[r, j]): over the last dimension. x, y [..., C]; y is kept.
+//   dx[r, c] = scale y[r, c] (dy[r, c] - sum_j y[r, j] dy[r, j])
+Tensor softmax(const Tensor& x, float scale = 1);
+
+KERNEL(softmax_forward, (int64_t rows, int64_t width, float scale, const float* x, float* y),
+       COST(0, 4 * 2 * rows * width));
+KERNEL(softmax_backward,
+       (int64_t rows, int64_t width, float scale, const float* y, const float* dy, float* dx, bool add),
+       COST(0, 4 * (3 + add) * rows * width));
+
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
 // Tokens: 0 is the class token, 1 + row*side + col a patch of the side x side grid; N = 1 + side^2.
@@ -266,6 +277,52 @@ struct AdamWStep {
 KERNEL(sum_squares, (int64_t n, const float* g, double* out), COST(0, 4 * n + 8));
 KERNEL(adamw, (int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v),
        COST(0, 4 * 8 * n + 8));
+
+// --------------------------------------------------------------------------------------------------- augment_images ---
+// Not an operation on a tape: the images of a training batch, from their pixels and from what was drawn for them
+// (data/augment.h draws it).
+// Image i is placed: the pixel (top, left) of the source becomes the upper left one, then it is mirrored if `flip`; the
+// source continues with zeros beyond its edges. Every value v of channel c becomes table[c, v], its normalised value.
+// In the box `erased` every value becomes N(0, 1): number k of the box, in the order channel, row, column, is
+// rng_normal(noise, first_noise + 2k). Then image i is mixed with image j = B - 1 - i, both as they were before: inside
+// of `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
+// nothing, and the middle image of an odd batch stays.
+// pixels [B, size, size, channels] uint8; table [channels, 256]; out [B, channels, size, size].
+struct Placement {
+  int64_t top = 0, left = 0;
+  bool flip = false;
+};
+
+// Rows top .. top + height - 1, columns left .. left + width - 1.
+struct Box {
+  int64_t top = 0, left = 0, height = 0, width = 0;
+};
+static inline ENTANGLE_HOST_DEVICE bool contains(const Box& box, int64_t y, int64_t x) {
+  return y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
+}
+static inline ENTANGLE_HOST_DEVICE bool is_empty(const Box& box) { return box.height == 0 || box.width == 0; }
+
+// lambda is an image's own share of its target, with a box and without.
+struct Mix {
+  double lambda = 1;
+  Box box;
+};
+
+struct ImagePlan {
+  Placement placement;
+  Box erased;
+  uint64_t first_noise = 0;
+};
+
+struct AugmentShape {
+  int64_t batch, channels, size;
+  RngKey noise;
+  Mix mix;
+};
+KERNEL(augment_images,
+       (const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels, float* out),
+       COST(0, s.batch*(5 * s.channels * s.size * s.size + static_cast<int64_t>(sizeof(ImagePlan))) +
+                   4 * 256 * s.channels));
 
 // --------------------------------------------------------------------------------------------------------- ceilings ---
 // Not operations either: loops that run at what the processor can do, to judge the other kernels by

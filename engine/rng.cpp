@@ -9,8 +9,6 @@ namespace entangle {
 
 namespace {
 
-constexpr double kTwoPi = 6.283185307179586476925286766559;
-
 // (0, 1): a logarithm of it is finite, and so is that of one minus it.
 double open_uniform(Rng& rng) { return (rng.word() + 0.5) * (1.0 / 4294967296.0); }
 
@@ -35,8 +33,9 @@ double log_gamma_draw(Rng& rng, double a) {
 }  // namespace
 
 double normal(Rng& rng) {
-  const double radius = std::sqrt(-2.0 * std::log(open_uniform(rng)));
-  return radius * std::cos(kTwoPi * rng.uniform());
+  const double number = rng_normal(rng.key, rng.next);
+  rng.next += 2;
+  return number;
 }
 
 double symmetric_beta(Rng& rng, double a) {

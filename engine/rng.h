@@ -11,6 +11,12 @@
 #else
 #define ENTANGLE_HOST_DEVICE
 #endif
+// Functions of double. A GPU has them under their names; on the processor no header of theirs is needed.
+#if defined(__CUDA_ARCH__)
+#define ENTANGLE_MATH(name) ::name
+#else
+#define ENTANGLE_MATH(name) __builtin_##name
+#endif
 
 namespace entangle {
 
@@ -72,6 +78,15 @@ static inline ENTANGLE_HOST_DEVICE float rng_uniform(RngKey key, uint64_t index)
   return static_cast<float>(rng_word(key, index) >> 8) * (1.0f / 16777216.0f);
 }
 
+// Standard normal by Box-Muller, from words `index` and `index` + 1. In double, so that devices differ by the roundings
+// of log and cos alone, 1e-15 of it.
+static inline ENTANGLE_HOST_DEVICE double rng_normal(RngKey key, uint64_t index) {
+  const double unit = 1.0 / 4294967296.0;
+  const double u = (rng_word(key, index) + 0.5) * unit;  // in (0, 1): its logarithm is finite
+  const double angle = 6.283185307179586476925286766559 * (rng_word(key, index + 1) * unit);
+  return ENTANGLE_MATH(sqrt)(-2.0 * ENTANGLE_MATH(log)(u)) * ENTANGLE_MATH(cos)(angle);
+}
+
 #if !defined(ENTANGLE_ISA)
 
 // A cursor over one sequence, for host code that draws one number after another.
@@ -93,7 +108,7 @@ struct Rng {
   bool chance(double probability) { return uniform() < probability; }
 };
 
-// Standard normal by Box-Muller, two words a number.
+// Standard normal, two words a number.
 double normal(Rng& rng);
 // Beta(a, a) for mixup's lambda, from two Gamma(a, 1) draws (Marsaglia and Tsang, 2000).
 double symmetric_beta(Rng& rng, double a);

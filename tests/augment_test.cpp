@@ -107,7 +107,7 @@ TEST(Augment, ErasedBoxesFollowTheRecipe) {
   int64_t least = kSize * kSize, most = 0;
   for (int i = 0; i < kBoxes; ++i) {
     const Box box = draw_erased_box(kSize, rng);
-    ASSERT_FALSE(box.empty());
+    ASSERT_FALSE(is_empty(box));
     ASSERT_GE(box.top, 0);
     ASSERT_GE(box.left, 0);
     ASSERT_LE(box.top + box.height, kSize);
@@ -130,7 +130,7 @@ TEST(Augment, ErasedBoxesFollowTheRecipe) {
 
 TEST(Augment, NothingIsErasedWhereNoBoxFits) {
   Rng rng(3, Stream::augmentation);
-  EXPECT_TRUE(draw_erased_box(1, rng).empty());
+  EXPECT_TRUE(is_empty(draw_erased_box(1, rng)));
 }
 
 TEST(Augment, NoiseFillsTheBoxOnly) {
@@ -163,7 +163,7 @@ TEST(Augment, ErasesWithItsProbability) {
   int erased = 0;
   for (int i = 0; i < 4000; ++i) {
     Rng rng(5, Stream::augmentation, i);
-    augment_image(image, augmentation, normalizer, rng, out.data());
+    augment_image(image, draw_plan(augmentation, rng), rng.key, normalizer, 12, out.data());
     erased += out != plain;
   }
   EXPECT_NEAR(erased, 1000, 137);  // five standard deviations
@@ -184,7 +184,7 @@ TEST(Augment, CutMixBoxByHand) {
   EXPECT_EQ(corner.box.width, 4);
   EXPECT_DOUBLE_EQ(corner.lambda, 0.88);
   const Mix nothing = cutmix_box(1, 5, 5, 10);
-  EXPECT_TRUE(nothing.box.empty());
+  EXPECT_TRUE(is_empty(nothing.box));
   EXPECT_EQ(nothing.lambda, 1);
   EXPECT_EQ(cutmix_box(0, 5, 5, 10).lambda, 0);
 }
@@ -255,9 +255,9 @@ MixCounts count_mixes(const Augmentation& augmentation) {
   for (int i = 0; i < 4000; ++i) {
     Rng rng(6, Stream::mixing, i);
     const Mix mix = draw_mix(augmentation, rng);
-    if (mix.lambda == 1 && mix.box.empty()) ++counts.none;
-    if (!mix.box.empty()) ++counts.cutmix;
-    if (mix.lambda == 1 || !mix.box.empty()) continue;
+    if (mix.lambda == 1 && is_empty(mix.box)) ++counts.none;
+    if (!is_empty(mix.box)) ++counts.cutmix;
+    if (mix.lambda == 1 || !is_empty(mix.box)) continue;
     ++counts.mixup;
     counts.lambda += mix.lambda;
     counts.squares += mix.lambda * mix.lambda;

@@ -81,6 +81,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
     expect_cost(costs::layer_norm_backward(2, 5, given, given, given, given, given, into, add, into, into), 0,
                 (10 + 5 + 2 + 2 + 10 + twice * 10 + 2 * 5 + 2 * 5) * kFloat);
     expect_cost(costs::gelu_backward(7, given, given, into, add), 0, (7 + 7 + twice * 7) * kFloat);
+    expect_cost(costs::softmax_backward(2, 5, 1, given, given, into, add), 0, (10 + 10 + twice * 10) * kFloat);
     expect_cost(costs::patchify_backward({1, 3, 8, 4}, given, into, add), 0, (192 + twice * 192) * kFloat);
     expect_cost(costs::residual_norm_backward(one_of_two, slots, nullptr, given, given, given, given, given, into, add,
                                               into, add, into, into),
@@ -90,12 +91,17 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
                 (10 + 10 + 1 + twice * 10) * kFloat);
   }
   expect_cost(costs::gelu_forward(7, given, into), 0, 14 * kFloat);
+  expect_cost(costs::softmax_forward(2, 5, 1, given, into), 0, 20 * kFloat);
   expect_cost(costs::patchify_forward({1, 3, 8, 4}, given, into), 0, 2 * 192 * kFloat);
   expect_cost(
       costs::residual_norm_forward(one_of_two, slots, nullptr, given, given, given, given, into, into, into, into), 0,
       (30 + 15 + 5 + 5 + 30 + 30 + 6 + 6) * kFloat);
   expect_cost(costs::dropout_forward(5, 0.5f, {}, given, into), 0, 10 * kFloat);
   expect_cost(costs::cross_entropy_forward(2, 5, given, given, into, into), 0, (10 + 10 + 1 + 10) * kFloat);
+  const AugmentShape augmentation = {2, 3, 5, {}, {}};  // 150 values of one byte, and of four
+  const uint8_t pixels[1] = {};
+  expect_cost(costs::augment_images(augmentation, nullptr, given, pixels, into), 0,
+              2 * static_cast<int64_t>(sizeof(ImagePlan)) + 150 + (768 + 150) * kFloat);
   double sum = 0;
   expect_cost(costs::sum_squares(5, given, &sum), 0, 5 * kFloat + 8);
   expect_cost(costs::adamw(3, {}, &sum, into, into, into, into), 0, (4 * 3 + 4 * 3) * kFloat + 8);

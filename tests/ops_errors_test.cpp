@@ -87,6 +87,17 @@ TEST(OperationErrors, Linear) {
   });
 }
 
+TEST(OperationErrors, Softmax) {
+  expect_refusals({
+      {[] { return softmax({}); }, "softmax: x must be contiguous"},
+      {[] { return softmax(with_gaps(2, 3)); }, "softmax: x must be contiguous"},
+      {[] {
+         return softmax(of({2, 0}));
+       },
+       "softmax: a row of x [2, 0] is empty"},
+  });
+}
+
 TEST(OperationErrors, Attention) {
   const auto same = [](AttentionShape&) {};
   expect_refusals({

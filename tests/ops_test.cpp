@@ -69,6 +69,61 @@ std::vector<Case> gelu_cases() {
 
 const Row gelu_row("gelu", {"gelu_forward", "gelu_backward"}, gelu_cases);
 
+// --------------------------------------------------------------------------------------------------------- softmax ---
+
+// c = 4: the errors of a row's exponentials reach its sum counted as if all had one sign.
+Case softmax_case(int64_t rows, int64_t width, float scale, const Generator& x) {
+  return {describe("rows and width", {rows, width}) + ", scale " + std::to_string(scale),
+          {{"x", {rows, width}, {}, {}, x}},
+          {rows, width},
+          [scale](const std::vector<Tensor>& t) { return softmax(t[0], scale); },
+          [=](const auto& in) { return reference::softmax(rows, width, scale, in[0]); },
+          [=](const auto& in, const auto& dy) { return reference::softmax_backward(rows, width, scale, in[0], dy); },
+          4};
+}
+
+// Values of +-1e4, at least 50 apart: their exponentials overflow, or vanish, unless the largest is subtracted first.
+float huge_value(Rng& rng, int64_t index) {
+  const float magnitude = 1e4f - 50.0f * static_cast<float>(index % 11);
+  return rng.chance(0.5) ? magnitude : -magnitude;
+}
+
+std::vector<Case> softmax_cases() {
+  return {softmax_case(1, 1, 1, uniform(-1, 1)),       softmax_case(3, 7, 0.125f, uniform(-5, 5)),
+          softmax_case(19, 31, -0.7f, uniform(-9, 9)), softmax_case(9, 33, 1, uniform(-30, 30)),
+          softmax_case(5, 11, 1, huge_value),          softmax_case(3, 197, 0.125f, uniform(-20, 20)),
+          softmax_case(2, 256, 1, uniform(-3, 3)),     softmax_case(2, 257, 1, uniform(-3, 3)),
+          softmax_case(1, 1024, 2, uniform(-4, 4)),    softmax_case(1, 1025, 2, uniform(-4, 4)),
+          softmax_case(4000, 5, 1, uniform(-2, 2)),    softmax_case(0, 3, 1, uniform(-1, 1)),
+          softmax_case(3, 11, 1, uniform(-400, -300))};
+}
+
+const Row softmax_row("softmax", {"softmax_forward", "softmax_backward"}, softmax_cases);
+
+// Rows of several lengths with minus infinity in every third place, and at the end one with a NaN.
+TEST(Softmax, MinusInfinityGivesZeroAndANaNItsRow) {
+  const SettingsScope restore;
+  for (const Place& place : places()) {
+    place.choose();
+    for (const int64_t width : {int64_t{5}, int64_t{300}, int64_t{1100}}) {
+      std::vector<float> values(static_cast<size_t>(2 * width), 0.25f);
+      for (size_t i = 0; i < values.size(); i += 3) values[i] = -INFINITY;
+      values.back() = NAN;
+      const std::vector<float> y = softmax(Tensor::from({2, width}, values, place.device)).to_vector();
+      const double share = 1.0 / static_cast<double>(width - (width + 2) / 3);
+      for (size_t i = 0; i < y.size(); ++i) {
+        if (i >= static_cast<size_t>(width)) {
+          EXPECT_TRUE(std::isnan(y[i])) << place.name << ", width " << width << ", element " << i;
+        } else if (i % 3 == 0) {
+          EXPECT_EQ(y[i], 0) << place.name << ", width " << width << ", element " << i;
+        } else {
+          EXPECT_NEAR(y[i], share, 4 * 0x1p-24 * share) << place.name << ", width " << width << ", element " << i;
+        }
+      }
+    }
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------- attention ---
 
 // c = 2: the errors of N scores reach an entry of p counted as if all had one sign; what occurs is a tenth of it.
@@ -275,12 +330,6 @@ const Row pool_row("pool", {"pool_forward", "pool_backward"}, pool_cases);
 
 // --------------------------------------------------------------------------------------------------- cross_entropy ---
 
-// Logits of +-1e4, at least 50 apart: their exponentials overflow, or vanish, unless the largest is subtracted first.
-float huge_logit(Rng& rng, int64_t index) {
-  const float magnitude = 1e4f - 50.0f * static_cast<float>(index % 11);
-  return rng.chance(0.5) ? magnitude : -magnitude;
-}
-
 // Targets of any sum, as no caller guarantees 1.
 Case cross_entropy_case(int64_t batch, int64_t classes, const Generator& logits) {
   return {describe("batch, classes", {batch, classes}),
@@ -296,7 +345,7 @@ Case cross_entropy_case(int64_t batch, int64_t classes, const Generator& logits)
 std::vector<Case> cross_entropy_cases() {
   return {cross_entropy_case(1, 1, uniform(-1, 1)),  cross_entropy_case(3, 10, uniform(-5, 5)),
           cross_entropy_case(37, 7, uniform(-2, 2)), cross_entropy_case(2, 331, uniform(-9, 9)),
-          cross_entropy_case(5, 11, huge_logit),     cross_entropy_case(130, 3, uniform(-30, 30))};
+          cross_entropy_case(5, 11, huge_value),     cross_entropy_case(130, 3, uniform(-30, 30))};
 }
 
 const Row cross_entropy_row("cross_entropy", {"cross_entropy_forward", "cross_entropy_backward"}, cross_entropy_cases);

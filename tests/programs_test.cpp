@@ -1,10 +1,12 @@
 // The programs as a user meets them: arguments, errors, a killed and resumed training run, search, evaluation.
 #include <signal.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "data/decode.h"
+#include "engine/device.h"
 #include "engine/safetensors.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
@@ -421,6 +423,27 @@ TEST_F(Programs, SearchKeepsTheTrainingsSplitAndScoresOfOneSubject) {
   const std::string header = read_raw(dir.path("larger/search.jsonl"));
   for (const char* part : {"\"population\":8", "\"mutations\":5", "\"crossovers\":2"}) {
     EXPECT_NE(header.find(part), std::string::npos) << part << header.substr(0, 400);
+  }
+}
+
+// With weights that hardly move, a step's loss is a function of its images, targets and architecture. What devices
+// round differently, in sums of at most a few hundred terms, stays far below what another image would change.
+TEST_F(Programs, AGpuTrainsOnTheImagesOfTheProcessor) {
+  if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda();
+  const std::vector<std::string> still = {"--set", "TRAIN.lr=1e-9", "--set", "DATA.crop_padding=3", "--epochs", "3"};
+  expect_trains("cpu", still);
+  std::vector<std::string> on_gpu = still;
+  on_gpu.insert(on_gpu.end(), {"--device", "cuda"});
+  expect_trains("gpu", on_gpu);
+  const auto want = log_records(dir.path("cpu/log.jsonl")), got = log_records(dir.path("gpu/log.jsonl"));
+  ASSERT_EQ(got.size(), want.size());
+  ASSERT_EQ(got.size(), size_t{3 * kStepsPerEpoch});
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double loss = want[i]["loss"];
+    EXPECT_EQ(got[i]["architecture"], want[i]["architecture"]);
+    EXPECT_NEAR(got[i]["loss"], loss, 300 * 0x1p-24 * loss) << "step " << i;
+    const double before = i > 0 ? want[i - 1]["loss"].get<double>() : 0;
+    EXPECT_GT(std::fabs(loss - before), 1e-4) << "step " << i << ": the tolerance must be small against a change";
   }
 }
 

@@ -296,6 +296,38 @@ Arrays<T> pool_backward(const PoolShape& s, const Array<T>& dy) {
   return {dx};
 }
 
+// --------------------------------------------------------------------------------------------------------- softmax ---
+template <class T>
+Array<T> softmax(int64_t rows, int64_t width, double scale, const Array<T>& x) {
+  Array<T> y(x.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    double largest = -INFINITY;
+    for (int64_t c = 0; c < width; ++c) largest = std::max(largest, scale * value_of(x[at(r * width + c)]));
+    T sum = 0;
+    for (int64_t c = 0; c < width; ++c) {
+      y[at(r * width + c)] = exp(T(scale) * x[at(r * width + c)] - largest);
+      sum += y[at(r * width + c)];
+    }
+    for (int64_t c = 0; c < width; ++c) y[at(r * width + c)] = y[at(r * width + c)] / sum;
+  }
+  return y;
+}
+
+// Through the Jacobian  d y_j / d x_c = scale y_j (delta_jc - y_c).
+template <class T>
+Arrays<T> softmax_backward(int64_t rows, int64_t width, double scale, const Array<T>& x, const Array<T>& dy) {
+  const Array<T> y = softmax(rows, width, scale, x);
+  Array<T> dx(x.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = r * width; j < (r + 1) * width; ++j) {
+      for (int64_t c = r * width; c < (r + 1) * width; ++c) {
+        dx[at(c)] += dy[at(j)] * T(scale) * y[at(j)] * (j == c ? T(1) - y[at(c)] : -y[at(c)]);
+      }
+    }
+  }
+  return {dx};
+}
+
 // --------------------------------------------------------------------------------------------------- cross_entropy ---
 // log sum_k exp(logits[b, k])
 template <class T>
@@ -357,6 +389,61 @@ Array<T> adamw(const AdamWStep& s, double squares, Array<T>& w, const Array<T>& 
     w[i] = decayed - T(s.lr) * (m[i] / T(s.correction1)) / (sqrt(v[i] / T(s.correction2)) + T(s.eps));
   }
   return Array<T>(g.size());
+}
+
+// -------------------------------------------------------------------------------------------------- augment_images ---
+// From the source: each of its values goes to where it lands in the output, if it lands there. Exact but for the noise,
+// which is rounded to fp32 once.
+inline Array<Bounded> augment_one(const AugmentShape& s, const ImagePlan& plan, const std::vector<float>& table,
+                                  const uint8_t* pixels) {
+  Array<Bounded> out;
+  for (int64_t c = 0; c < s.channels; ++c) out.insert(out.end(), at(s.size * s.size), Bounded(table[at(c * 256)]));
+  const auto value = [&](int64_t c, int64_t y, int64_t x) -> Bounded& {
+    return out[at((c * s.size + y) * s.size + x)];
+  };
+  for (int64_t row = 0; row < s.size; ++row) {
+    for (int64_t column = 0; column < s.size; ++column) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        const float landing = table[at(c * 256 + *pixels++)];
+        const int64_t y = row - plan.placement.top, x = column - plan.placement.left;
+        if (y < 0 || y >= s.size || x < 0 || x >= s.size) continue;
+        value(c, y, plan.placement.flip ? s.size - 1 - x : x) = Bounded(landing);
+      }
+    }
+  }
+  uint64_t next = plan.first_noise;
+  for (int64_t c = 0; c < s.channels; ++c) {
+    for (int64_t y = 0; y < plan.erased.height; ++y) {
+      for (int64_t x = 0; x < plan.erased.width; ++x) {
+        const double u = (rng_word(s.noise, next) + 0.5) * 0x1p-32, v = rng_word(s.noise, next + 1) * 0x1p-32;
+        const double number = std::sqrt(-2 * std::log(u)) * std::cos(2 * M_PI * v);
+        value(c, plan.erased.top + y, plan.erased.left + x) = Bounded(number, std::fabs(number));
+        next += 2;
+      }
+    }
+  }
+  return out;
+}
+
+inline Array<Bounded> augment_images(const AugmentShape& s, const std::vector<ImagePlan>& plans,
+                                     const std::vector<float>& table, const std::vector<uint8_t>& pixels) {
+  const int64_t plane = s.size * s.size, values = s.channels * plane;
+  Arrays<Bounded> images;
+  for (int64_t i = 0; i < s.batch; ++i) {
+    images.push_back(augment_one(s, plans[at(i)], table, pixels.data() + i * values));
+  }
+  Array<Bounded> out;
+  for (int64_t i = 0; i < s.batch; ++i) {
+    const Array<Bounded>&own = images[at(i)], &partner = images[at(s.batch - 1 - i)];
+    for (int64_t k = 0; k < values; ++k) {
+      const int64_t y = k % plane / s.size - s.mix.box.top, x = k % s.size - s.mix.box.left;
+      const bool cut = y >= 0 && y < s.mix.box.height && x >= 0 && x < s.mix.box.width;
+      const Bounded share = Bounded(s.mix.lambda, s.mix.lambda), rest = Bounded(1 - s.mix.lambda, 1 - s.mix.lambda);
+      const bool alone = s.mix.lambda == 1 || 2 * i == s.batch - 1 || (s.mix.box.height > 0 && !cut);
+      out.push_back(alone ? own[at(k)] : cut ? partner[at(k)] : share * own[at(k)] + rest * partner[at(k)]);
+    }
+  }
+  return out;
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <limits>
 #include <string>
 
+#include "data/batch_feed.h"
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/system_memory.h"
@@ -55,14 +56,16 @@ void check_memory(const SupernetConfig& model, const Architecture& largest, int6
                   const TrainingMemory& training, DeviceKind device, const char* batch_flag) {
   Need need = step_need(model, largest, training.params, model.recompute);
   Need recomputing = step_need(model, largest, training.params, true);
-  const int64_t images = model.in_channels * model.image_size * model.image_size + model.num_classes;
-  const int64_t held = training.held_batches * images * kFloat;
-  if (device == DeviceKind::cpu) {
-    need.per_image += held;
-    recomputing.per_image += held;
-  } else {
-    check_one({0, held}, {0, held}, batch, DeviceKind::cpu, batch_flag);
-  }
+  const int64_t images = kFloat * (model.in_channels * model.image_size * model.image_size + model.num_classes);
+  const int64_t staged =
+      static_cast<int64_t>(staged_batch(1, model.in_channels, model.image_size, model.num_classes).bytes());
+  // On a GPU the loader's batches stay in host memory, and some of them are copied.
+  const int64_t copies = training.held_batches > 0 ? BatchFeed::kUploads : 0;
+  const int64_t with_step = device == DeviceKind::cpu ? training.held_batches * images : copies * staged;
+  const int64_t beside = device == DeviceKind::cpu ? 0 : training.held_batches * staged;
+  need.per_image += with_step;
+  recomputing.per_image += with_step;
+  if (beside > 0) check_one({0, beside}, {0, beside}, batch, DeviceKind::cpu, batch_flag);
   check_one(need, recomputing, batch, device, batch_flag);
 }
 

@@ -62,8 +62,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       source_(open_data_for(config)),
       split_(make_split(*source_.train, config.data.held_out, config.data.split_seed)),
       supernet_(config.model, config.train.seed, device),
-      loader_(std::make_unique<TrainLoader>(source_, split_.train, loader_options(config))),
-      steps_per_epoch_(loader_->steps_per_epoch()),
+      feed_(source_, split_.train, loader_options(config), device),
+      steps_per_epoch_(feed_.steps_per_epoch()),
       schedule_(config.train.schedule(steps_per_epoch_)),
       adamw_(adamw_options(config.train)) {
   if (resume && run_.has("checkpoint.safetensors")) resume_from_checkpoint();
@@ -75,6 +75,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
+  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(kNumbers, device);
   log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
 }
 
@@ -92,17 +93,13 @@ void Trainer::resume_from_checkpoint() {
   checkpoint_step_ = step_;
 }
 
-void Trainer::forward_backward(const Batch& batch, Step& step) {
-  const SupernetConfig& model = config_.model;
-  const Tensor images =
-      Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images, device_);
-  const Tensor targets = Tensor::from({batch.count, model.num_classes}, batch.targets, device_);
+void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   ForwardOptions options;
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
   Tape tape;
-  const Tensor loss = cross_entropy(supernet_.forward(images, step.architecture, options), targets);
+  const Tensor loss = cross_entropy(supernet_.forward(batch.images, step.architecture, options), batch.targets);
   step.numbers->start(loss.data(), sizeof(float), kLossAt);
   tape.backward(loss);
 }
@@ -124,14 +121,13 @@ Trainer::Step Trainer::launch_step() {
   Step step;
   step.start = Clock::now();
   step.number = step_ + 1;
-  step.numbers = std::make_shared<Readback>(kNumbers, device_);
+  step.numbers = numbers_[step_ % kStepsUnderWay];
   Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
   step.architecture = config_.space.sample(rng);
   step.lr = schedule_.at(step_);
   reset_peak_memory(device_);
-  const Batch& batch = loader_->next();
-  step.images = batch.count;
-  forward_backward(batch, step);
+  step.images = config_.train.batch_size;
+  forward_backward(feed_.next(), step);
   adamw_step(supernet_.parameters(), adamw_, step.number, step.lr);
   step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
   step.memory = memory_counters(device_).peak;
@@ -196,7 +192,7 @@ void Trainer::save(const Architecture& last) {
 
 bool Trainer::train() {
   if (step_ == total_steps()) return true;
-  loader_->start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
+  feed_.start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
   Progress progress(total_steps(), step_);
   std::optional<Step> running;  // launched, not settled
   while (step_ < total_steps()) {

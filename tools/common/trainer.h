@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "data/loader.h"
+#include "data/batch_feed.h"
 #include "engine/device.h"
 #include "engine/optimizer.h"
 #include "nn/schedule.h"
@@ -51,7 +51,7 @@ class Trainer {
 
   void resume_from_checkpoint();
   Step launch_step();
-  void forward_backward(const Batch& batch, Step& step);
+  void forward_backward(const DeviceBatch& batch, Step& step);
   // Waits for a step's numbers, checks them and writes its line; at an epoch's end also held-out accuracy and a
   // checkpoint. A device runs the next step meanwhile, unless something needs the weights as this step left them.
   void settle(const Step& step, Progress& progress);
@@ -67,11 +67,14 @@ class Trainer {
   DataSource source_;
   Split split_;
   Supernet supernet_;
-  std::unique_ptr<TrainLoader> loader_;
+  BatchFeed feed_;
   int64_t steps_per_epoch_ = 0;
   Schedule schedule_;
   AdamWOptions adamw_;
   std::unique_ptr<EvaluationSet> health_;
+  // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
+  static constexpr int kStepsUnderWay = 2;
+  std::shared_ptr<Readback> numbers_[kStepsUnderWay];
   std::unique_ptr<RunLog> log_;
   Clock::time_point settled_;     // when the last step was
   int64_t step_ = 0;              // steps launched

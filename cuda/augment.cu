@@ -1,0 +1,67 @@
+// The images of a training batch from their pixels: placed, normalised, erased and mixed.
+//
+// Math. engine/ops.h, augment_images.
+// Shapes. pixels [B, size, size, channels] uint8, plans [B], table [channels, 256]; out [B, channels, size, size].
+// Preconditions. Erased boxes and the box of the mix lie inside of the image; size^2 < 2^32.
+// Launch. Grid (tiles of kPerBlock pixels, pairs of images i and B - 1 - i), a thread a pixel of both images, channel by
+// channel: a warp reads adjacent pixels and writes adjacent values of a plane. A block walks pairs gridDim.y apart.
+// No shared memory: the table, a kilobyte a channel, stays in the L1 cache.
+// Numerics. Placed and cut values are those of the table, to the bit. Noise is computed in double and rounded once;
+// a mixed value has the roundings of two products and a sum. Each value is a function of its place: the same bits always.
+#include "cuda/device.cuh"
+#include "engine/ops.h"
+
+namespace entangle::gpu {
+
+namespace {
+
+// Value (c, y, x) of one image, before it is mixed.
+__device__ float augmented(const AugmentShape& s, const ImagePlan& plan, const float* table, const uint8_t* pixels,
+                           int64_t c, int64_t y, int64_t x) {
+  if (contains(plan.erased, y, x)) {
+    const Box& box = plan.erased;
+    const int64_t number = (c * box.height + y - box.top) * box.width + x - box.left;
+    return static_cast<float>(rng_normal(s.noise, plan.first_noise + static_cast<uint64_t>(2 * number)));
+  }
+  const Placement& placement = plan.placement;
+  const int64_t row = y + placement.top, column = (placement.flip ? s.size - 1 - x : x) + placement.left;
+  const bool inside = row >= 0 && row < s.size && column >= 0 && column < s.size;
+  return table[c * 256 + (inside ? pixels[(row * s.size + column) * s.channels + c] : 0)];
+}
+
+__global__ void augment_images_kernel(AugmentShape s, const ImagePlan* plans, const float* table, const uint8_t* pixels,
+                                      float* out) {
+  const int64_t plane = s.size * s.size, values = s.channels * plane;
+  const bool cut = !is_empty(s.mix.box), mixed = s.mix.lambda != 1;
+  const float own = static_cast<float>(s.mix.lambda), other = static_cast<float>(1 - s.mix.lambda);
+  for (int64_t i = blockIdx.y; i < (s.batch + 1) / 2; i += gridDim.y) {
+    const int64_t j = s.batch - 1 - i;
+    for_elements(plane, [&](int64_t pixel) {
+      const uint32_t width = static_cast<uint32_t>(s.size), at = static_cast<uint32_t>(pixel);  // 32-bit division
+      const int64_t y = at / width, x = at % width;
+      const bool swapped = mixed && cut && contains(s.mix.box, y, x);
+      for (int64_t c = 0; c < s.channels; ++c) {
+        float* place = out + c * plane + pixel;
+        const float a = augmented(s, plans[i], table, pixels + i * values, c, y, x);
+        if (i == j) {
+          place[i * values] = a;
+          continue;
+        }
+        const float b = augmented(s, plans[j], table, pixels + j * values, c, y, x);
+        const bool blended = mixed && !cut;
+        place[i * values] = blended ? own * a + other * b : swapped ? b : a;
+        place[j * values] = blended ? own * b + other * a : swapped ? a : b;
+      }
+    });
+  }
+}
+
+}  // namespace
+
+void augment_images(const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels,
+                    float* out) {
+  LAUNCH(augment_images_kernel, image_grid(s.size * s.size, (s.batch + 1) / 2), kThreads, 0, stream(), s, plans, table,
+         pixels, out);
+}
+
+}  // namespace entangle::gpu
