@@ -25,9 +25,11 @@ struct Matrix {
   long long stride;
 
   size_t element() const { return type == CUDA_R_16BF ? 2 : 4; }
+  const char* address_of(int i, int j, int batch) const {
+    return static_cast<const char*>(data) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+  }
   float at(int i, int j, int batch) const {
-    const char* address =
-        static_cast<const char*>(data) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+    const char* address = address_of(i, j, batch);
     uint32_t bits = 0;
     if (type == CUDA_R_16BF) {
       uint16_t half;
@@ -41,8 +43,7 @@ struct Matrix {
     return value;
   }
   void set(int i, int j, int batch, float value) const {
-    char* address =
-        static_cast<char*>(const_cast<void*>(data)) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+    char* address = const_cast<char*>(address_of(i, j, batch));
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
     if (type == CUDA_R_16BF) {
@@ -51,6 +52,18 @@ struct Matrix {
     } else {
       std::memcpy(address, &bits, sizeof bits);
     }
+  }
+  size_t column_bytes() const { return static_cast<size_t>(rows) * element(); }
+  // Tells of an element that it reads though nobody wrote it, or an empty string.
+  std::string unwritten(const char* name, int batch) const {
+    for (int b = 0; b < batch; ++b) {
+      for (int j = 0; j < columns; ++j) {
+        if (is_written(address_of(0, j, b), column_bytes())) continue;
+        return concat("cublasGemmStridedBatchedEx: reads what nobody has written: column ", j, " of ", name,
+                      ", matrix ", b, ", in ", find_allocation(data)->str());
+      }
+    }
+    return "";
   }
   // What is wrong with it as one of `batch` matrices, or an empty string.
   std::string fault(const char* name, int batch) const {
@@ -69,6 +82,12 @@ struct Product {
   int m, n, k, batch;
   float alpha, beta;
   Matrix a, b, c;
+
+  std::string unwritten() const {
+    std::string fault = a.unwritten("A", batch);
+    if (fault.empty()) fault = b.unwritten("B", batch);
+    return fault.empty() && beta != 0 ? c.unwritten("C", batch) : fault;
+  }
 
   // One column of C at a time, with op(A) gathered once so that the inner loop runs over adjacent numbers.
   void run() const {
@@ -90,6 +109,7 @@ struct Product {
           const float before = beta == 0 ? 0 : beta * c.at(i, j, batch_index);
           c.set(i, j, batch_index, alpha * sums[i] + before);
         }
+        note_written(c.address_of(0, j, batch_index), c.column_bytes());
       }
     }
   }
@@ -167,8 +187,9 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     if (matrix->rows > 0 && matrix->columns > 0) accesses.push_back({find_allocation(matrix->data)->id, false});
   }
   const cudaError_t status = enqueue(handle->stream, "cublasGemmStridedBatchedEx", accesses, [product] {
-    product.run();
-    return std::string();
+    std::string fault = product.unwritten();
+    if (fault.empty()) product.run();
+    return fault;
   });
   return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

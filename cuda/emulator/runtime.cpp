@@ -9,6 +9,7 @@
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/memory.h"
 #include "cuda/emulator/streams.h"
+#include "cuda/emulator/watch.h"
 #include "engine/check.h"
 #include "engine/rng.h"
 
@@ -123,10 +124,10 @@ bool guard_intact(const char* guard, size_t bytes) {
 
 std::string Allocation::str() const { return concat("allocation ", id, " of ", bytes, " bytes"); }
 
-std::string Allocation::overrun([[maybe_unused]] size_t near) const {
+std::string Allocation::overrun() const {
 #if !defined(__SANITIZE_ADDRESS__)
-  if (!guard_intact(data + bytes, near)) return "behind the end of " + str();
-  if (!guard_intact(data - near, near)) return "before the start of " + str();
+  if (!guard_intact(data + bytes, kGuardBytes)) return "behind the end of " + str();
+  if (!guard_intact(data - kGuardBytes, kGuardBytes)) return "before the start of " + str();
 #endif
   return "";
 }
@@ -137,6 +138,35 @@ const Allocation* find_allocation(const void* address) {
   if (next == state().allocations.begin()) return nullptr;
   const Allocation& allocation = std::prev(next)->second;
   return at <= allocation.data + allocation.bytes ? &allocation : nullptr;
+}
+
+const Allocation* nearest_allocation(const void* address) {
+  const char* at = static_cast<const char*>(address);
+  const auto next = state().allocations.upper_bound(at);
+  if (next != state().allocations.begin()) {
+    const Allocation& before = std::prev(next)->second;
+    if (at < before.data + before.bytes + kGuardBytes) return &before;
+  }
+  return next != state().allocations.end() && at >= next->second.data - kGuardBytes ? &next->second : nullptr;
+}
+
+void note_written(const void* memory, size_t bytes) {
+  const Allocation* allocation = find_allocation(memory);
+  if (bytes == 0 || allocation == nullptr || allocation->shadow == nullptr) return;
+  allocation->shadow->written_by_host(static_cast<size_t>(static_cast<const char*>(memory) - allocation->data), bytes);
+}
+
+bool is_written(const void* memory, size_t bytes) {
+  const Allocation* allocation = find_allocation(memory);
+  if (bytes == 0 || allocation == nullptr || allocation->shadow == nullptr) return true;
+  return allocation->shadow->written(static_cast<size_t>(static_cast<const char*>(memory) - allocation->data), bytes);
+}
+
+void note_copied(const void* to, const void* from, size_t bytes) {
+  const Allocation *target = find_allocation(to), *source = find_allocation(from);
+  if (bytes == 0 || target == nullptr || source == nullptr || target->shadow == nullptr) return;
+  target->shadow->copied(static_cast<size_t>(static_cast<const char*>(to) - target->data), *source->shadow,
+                         static_cast<size_t>(static_cast<const char*>(from) - source->data), bytes);
 }
 
 bool is_pinned(const void* memory) {
@@ -160,7 +190,8 @@ cudaError_t allocate_device(void** memory, size_t bytes) {
   void* block = nullptr;
   if (posix_memalign(&block, kGuardBytes, std::max<size_t>(bytes, 1) + 2 * kFence) != 0)
     return cudaErrorMemoryAllocation;
-  const Allocation allocation = {static_cast<char*>(block) + kFence, bytes, s.next_id++};
+  const Allocation allocation = {static_cast<char*>(block) + kFence, bytes, s.next_id++,
+                                 kWatched ? std::make_shared<Shadow>(bytes) : nullptr};
   write_guard(allocation.data - kFence, kFence);
   write_guard(allocation.data + bytes, kFence);
   poison(allocation.data, bytes);

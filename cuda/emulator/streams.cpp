@@ -75,12 +75,16 @@ bool known(const StreamQueue* stream) {
   return std::find(all.begin(), all.end(), stream) != all.end();
 }
 
+std::string text_of_operation(const std::string& name, int64_t time, int64_t stream) {
+  return concat("'", name, "', operation ", time, " of stream ", stream);
+}
+
 // The first earlier access that nothing orders before `clock`.
 std::string conflict(const std::map<int64_t, LastAccess>& accesses, const StreamQueue& stream) {
   for (const auto& [id, access] : accesses) {
     const auto seen = stream.clock.find(id);
     if (id != stream.id && (seen == stream.clock.end() || seen->second < access.time)) {
-      return concat("'", access.name, "' on stream ", id);
+      return text_of_operation(access.name, access.time, id);
     }
   }
   return "";
@@ -92,8 +96,8 @@ std::string note_access(const StreamQueue& stream, const std::string& name, cons
   if (other.empty() && access.written) other = conflict(history.reads, stream);
   (access.written ? history.writes : history.reads)[stream.id] = {stream.clock.at(stream.id), name};
   if (other.empty()) return "";
-  return concat("'", name, "' on stream ", stream.id, " and ", other, " both touch allocation ", access.allocation,
-                " and no event orders them");
+  return concat(text_of_operation(name, stream.clock.at(stream.id), stream.id), " and ", other,
+                " both touch allocation ", access.allocation, " and no event orders them");
 }
 
 // The streams whose first step may run.
@@ -257,6 +261,7 @@ bool inside(const char* what, const void* memory, size_t bytes) {
 
 std::string copy(void* to, const void* from, size_t bytes) {
   if (bytes > 0) std::memmove(to, from, bytes);
+  note_written(to, bytes);
   return "";
 }
 
@@ -288,7 +293,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return cudaErrorLaunchFailure;
   }
   return enqueue(stream, "copy on the device", {{find_allocation(to)->id, true}, {find_allocation(from)->id, false}},
-                 [=] { return copy(to, from, bytes); });
+                 [=] {
+                   copy(to, from, bytes);
+                   note_copied(to, from, bytes);
+                   return std::string();
+                 });
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream) {
@@ -296,6 +305,7 @@ cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t s
   if (!inside("cudaMemsetAsync", memory, bytes)) return cudaErrorLaunchFailure;
   return enqueue(stream, "cudaMemsetAsync", {{find_allocation(memory)->id, true}}, [=] {
     std::memset(memory, byte, bytes);
+    note_written(memory, bytes);
     return std::string();
   });
 }
