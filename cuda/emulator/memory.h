@@ -33,6 +33,8 @@ struct Allocation {
 const Allocation* find_allocation(const void* address);
 // Likewise, but up to a guard's width before it or behind its end, too.
 const Allocation* nearest_allocation(const void* address);
+// Whether the allocation with that id has not been freed.
+bool is_allocated(int64_t id);
 
 // The host, or a library, wrote those bytes of device memory; or copied them.
 void note_written(const void* memory, size_t bytes);

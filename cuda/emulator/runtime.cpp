@@ -5,7 +5,9 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <set>
 
+#include "cuda/emulator/capture.h"
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/memory.h"
 #include "cuda/emulator/streams.h"
@@ -21,6 +23,7 @@ constexpr uint32_t kGuardWord = 0xdeadbeefu;
 
 struct State {
   std::map<const char*, Allocation> allocations;  // by address
+  std::set<int64_t> living;                       // their ids
   std::map<const char*, size_t> pinned;
   size_t in_use = 0;
   int64_t next_id = 1;
@@ -169,6 +172,8 @@ void note_copied(const void* to, const void* from, size_t bytes) {
                          static_cast<size_t>(static_cast<const char*>(from) - source->data), bytes);
 }
 
+bool is_allocated(int64_t id) { return state().living.count(id) > 0; }
+
 bool is_pinned(const void* memory) {
   const char* at = static_cast<const char*>(memory);
   auto next = state().pinned.upper_bound(at);
@@ -196,6 +201,7 @@ cudaError_t allocate_device(void** memory, size_t bytes) {
   write_guard(allocation.data + bytes, kFence);
   poison(allocation.data, bytes);
   s.allocations[allocation.data] = allocation;
+  s.living.insert(allocation.id);
   s.in_use += bytes;
   *memory = allocation.data;
   return cudaSuccess;
@@ -207,6 +213,7 @@ cudaError_t free_device(void* memory) {
   const auto found = s.allocations.find(static_cast<char*>(memory));
   if (found == s.allocations.end()) return cudaErrorInvalidValue;
   s.in_use -= found->second.bytes;
+  s.living.erase(found->second.id);
   forget_accesses(found->second.id);
   std::free(found->second.data - kFence);
   s.allocations.erase(found);
@@ -219,7 +226,8 @@ cudaError_t free_device(void* memory) {
 using namespace entangle::emulator;
 
 const char* cudaGetErrorString(cudaError_t error) {
-  if (error == cudaErrorLaunchFailure && has_fault()) return state().fault.c_str();
+  const bool told = error == cudaErrorLaunchFailure || error == cudaErrorStreamCaptureUnsupported;
+  if (told && has_fault()) return state().fault.c_str();
   switch (error) {
     case cudaSuccess:
       return "no error";
@@ -239,6 +247,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "device not ready";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
   }
   return "unknown error";
 }
@@ -299,15 +309,21 @@ cudaError_t cudaSetDevice(int device) {
   return device >= 0 && device < state().device.count ? cudaSuccess : finish(cudaErrorInvalidDevice);
 }
 
-cudaError_t cudaMalloc(void** memory, size_t bytes) { return finish(allocate_device(memory, bytes)); }
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (refuse_in_strict_capture("cudaMalloc")) return cudaErrorStreamCaptureUnsupported;
+  return finish(allocate_device(memory, bytes));
+}
 
 cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  if (refuse_in_capture("cudaFree, which waits for every stream,")) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t status = cudaDeviceSynchronize();
   const cudaError_t freed = free_device(memory);
   return finish(status != cudaSuccess ? status : freed);
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (refuse_in_strict_capture("cudaMallocHost")) return cudaErrorStreamCaptureUnsupported;
   *memory = std::malloc(std::max<size_t>(bytes, 1));
   if (*memory == nullptr) return finish(cudaErrorMemoryAllocation);
   poison(*memory, bytes);
@@ -316,6 +332,7 @@ cudaError_t cudaMallocHost(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+  if (refuse_in_capture("cudaFreeHost, which waits for every stream,")) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t status = cudaDeviceSynchronize();
   if (memory != nullptr && state().pinned.erase(static_cast<char*>(memory)) == 0) return finish(cudaErrorInvalidValue);
   std::free(memory);
