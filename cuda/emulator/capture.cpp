@@ -48,8 +48,8 @@ std::string Capture::add(Operation operation, std::vector<bool>& before) {
     for (const Access& access : nodes_[own].operation.accesses) {
       for (const Access& other : nodes_[i].operation.accesses) {
         if (!touch_alike(access, other)) continue;
-        return concat(name_of(nodes_, own), ", and ", name_of(nodes_, i), ", both touch allocation ", access.allocation,
-                      " and no event orders them");
+        return concat(name_of(nodes_, own), ", and ", name_of(nodes_, i), ", both touch ",
+                      text_of_memory(access.allocation), " and no event orders them");
       }
     }
   }
@@ -183,7 +183,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   std::vector<std::pair<std::string, Access>> accesses;
   for (size_t i = 0; i < nodes.size(); ++i) {
     for (const Access& access : nodes[i].operation.accesses) {
-      if (!is_allocated(access.allocation)) {
+      if (access.allocation > 0 && !is_allocated(access.allocation)) {
         return refuse(entangle::concat("cudaGraphLaunch: ", name_of(nodes, i), ", touches allocation ",
                                        access.allocation, ", which was freed after the capture"));
       }

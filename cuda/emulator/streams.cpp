@@ -46,6 +46,12 @@ Runtime& runtime() {
   return *instance;
 }
 
+}  // namespace
+
+std::string text_of_memory(int64_t id) { return id > 0 ? concat("allocation ", id) : concat("communicator ", -id); }
+
+namespace {
+
 std::string text_of_operation(const std::string& name, int64_t time, int64_t stream) {
   return concat("'", name, "', operation ", time, " of stream ", stream);
 }
@@ -67,8 +73,8 @@ std::string note_access(const StreamQueue& stream, const std::string& name, cons
   if (other.empty() && access.written) other = conflict(history.reads, stream);
   (access.written ? history.writes : history.reads)[stream.id] = {stream.clock.at(stream.id), name};
   if (other.empty()) return "";
-  return concat(text_of_operation(name, stream.clock.at(stream.id), stream.id), " and ", other,
-                " both touch allocation ", access.allocation, " and no event orders them");
+  return concat(text_of_operation(name, stream.clock.at(stream.id), stream.id), " and ", other, " both touch ",
+                text_of_memory(access.allocation), " and no event orders them");
 }
 
 // The streams whose first step may run.
@@ -131,7 +137,10 @@ bool is_stream(const StreamQueue* stream) {
 uint64_t draw_turn() { return rng_word(rng_key(order_seed(), Stream::synthetic, 4), runtime().turn++); }
 
 void discard_queues() {
-  for (StreamQueue* stream : runtime().streams) stream->queue.clear();
+  for (StreamQueue* stream : runtime().streams) {
+    stream->queue.clear();
+    advance(runtime().host, stream->clock);  // nothing is under way
+  }
   discard_captures();
 }
 

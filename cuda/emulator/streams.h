@@ -16,11 +16,12 @@ namespace entangle::emulator {
 
 class Capture;
 
-// Part of device memory that an operation reads or writes.
+// Part of device memory that an operation reads or writes; or a communicator, by its negative number.
 struct Access {
   int64_t allocation;
   bool written;
 };
+std::string text_of_memory(int64_t id);
 
 // A part of an operation: work, or waiting. It runs once `ready` says so, or at once without it.
 struct Step {
