@@ -13,8 +13,6 @@ namespace {
 
 constexpr int kThreadsHere = 64;
 
-std::string line(int number) { return concat(" at tests/emulated_watch_test.cu:", number); }
-
 constexpr int kReverse = __LINE__;
 // Reverses 64 numbers through shared memory.
 template <bool kBarrier>
@@ -48,6 +46,8 @@ std::vector<float> added_to_one() {
 }
 
 #if !defined(__SANITIZE_ADDRESS__)
+
+std::string line(int number) { return concat(" at tests/emulated_watch_test.cu:", number); }
 
 // ------------------------------------------------------------------------------------------------------ shared memory
 
