@@ -137,6 +137,50 @@ TEST_F(Emulator, SyncwarpOrdersTheLanesOfItsMask) {
             "");
 }
 
+// Every warp meets, but not the block, before one reads what the other wrote.
+__global__ void two_warps_kernel(float* out) {
+  Shared shared;
+  float* copy = shared.take<float>(kThreadsHere);
+  copy[threadIdx.x] = 1;
+  __syncwarp();
+  out[threadIdx.x] = copy[threadIdx.x ^ kWarp];
+}
+
+TEST_F(Emulator, SyncwarpOrdersNoOtherWarp) {
+  const Tensor out = device_zeros(kThreadsHere);
+  expect_words(fault_of([&] {
+                 LAUNCH(two_warps_kernel, 1, kThreadsHere, shared_bytes<float>(kThreadsHere), stream(), out.data());
+               }),
+               {"kernel 'two_warps_kernel', block (0, 0, 0), thread (32, 0, 0): race on byte 128", "reads at"});
+  emulator::set_order(emulator::Order::descending);
+  expect_words(fault_of([&] {
+                 LAUNCH(two_warps_kernel, 1, kThreadsHere, shared_bytes<float>(kThreadsHere), stream(), out.data());
+               }),
+               {"race on byte", "no barrier orders them"});
+}
+
+// One lane writes again what the lanes of two warps read; only the other warp's reads are not ordered before it.
+__global__ void other_warp_reads_kernel(float* out) {
+  Shared shared;
+  float* one = shared.take<float>(1);
+  if (threadIdx.x == 0) one[0] = 1;
+  __syncthreads();
+  out[threadIdx.x] = one[0];
+  __syncwarp();
+  if (threadIdx.x == kThreadsHere - 1) one[0] = 2;
+}
+
+TEST_F(Emulator, ReadersOfTheOtherWarpAreNotForgotten) {
+  const Tensor out = device_zeros(kThreadsHere);
+  for (const emulator::Order order : emulator::kOrders) {
+    emulator::set_order(order);
+    expect_words(
+        fault_of(
+            [&] { LAUNCH(other_warp_reads_kernel, 1, kThreadsHere, shared_bytes<float>(1), stream(), out.data()); }),
+        {"kernel 'other_warp_reads_kernel', block (0, 0, 0)", "race on byte 0 of piece 0", "writes at", "reads at"});
+  }
+}
+
 // Neighbours write halves of one word; then each reads a word of two halves.
 template <bool kBarrier>
 __global__ void halves_kernel(float* out) {
