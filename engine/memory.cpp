@@ -61,14 +61,17 @@ constexpr bool kDevicePooled = false;
 #else
 constexpr bool kDevicePooled = true;
 #endif
-constexpr System kDevice = {
-    kDevicePooled ? 256 : sizeof(float),
-    size_t{64} << 20,
-    kDevicePooled,
-    gpu::system_allocate,
-    gpu::system_free,
-    [](void* block, size_t bytes) { gpu::fill(static_cast<int64_t>(bytes / sizeof(uint32_t)), kPoison, block); },
-    [] { return concat(", ", gpu::free_memory(), " free on the GPU"); }};
+constexpr System kDevice = {kDevicePooled ? 256 : sizeof(float),
+                            size_t{64} << 20,
+                            kDevicePooled,
+                            gpu::system_allocate,
+                            gpu::system_free,
+                            [](void* block, size_t bytes) {
+                              // What is not pooled comes poisoned, and counts as never written.
+                              if (kDevicePooled)
+                                gpu::fill(static_cast<int64_t>(bytes / sizeof(uint32_t)), kPoison, block);
+                            },
+                            [] { return concat(", ", gpu::free_memory(), " free on the GPU"); }};
 #endif
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }

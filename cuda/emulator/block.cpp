@@ -7,6 +7,8 @@
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/fiber.h"
 #include "cuda/emulator/memory.h"
+#include "cuda/emulator/shared_memory.h"
+#include "cuda/emulator/watch.h"
 #include "engine/check.h"
 #include "engine/rng.h"
 
@@ -19,13 +21,11 @@ namespace entangle::emulator {
 
 namespace {
 
-constexpr size_t kNear = 64;  // bytes of a guard that are looked at after every turn of a thread
-constexpr size_t kPieceAlignment = 16;
-
 enum class State { ready, at_barrier, in_collective, finished };
 
 struct Thread {
   Fiber fiber;
+  int64_t number = 0;  // in the block
   uint3 index = {};
   State state = State::ready;
   Site site = {};  // where it waits
@@ -36,11 +36,6 @@ struct Thread {
 
 // Ends a thread at a fault, so that what its frames own is freed.
 struct Abandoned {};
-
-struct Piece {
-  char* data;
-  size_t bytes;
-};
 
 std::string text_of(const uint3& i) { return concat("(", i.x, ", ", i.y, ", ", i.z, ")"); }
 std::string text_of(const Site& site) { return concat(site.what, " at ", site.file, ":", site.line); }
@@ -70,28 +65,25 @@ class Block {
   void collective(unsigned mask, void* frame, Complete complete, const Site& site);
   void* take(int index, size_t bytes);
   [[noreturn]] void fail(const std::string& text);
+  void stop();
   std::string position() const;
+  std::string kernel_and_block() const;
   void run_body();
 
  private:
   void start(const KernelCall& call, const uint3& index);
   bool run_warp(int64_t warp, const std::vector<int64_t>& lanes);
   void enter(Thread& thread);
-  void check_guards();
   void release_barrier();
   void report_stuck();
   std::string waiting(const Thread& thread) const;
-  char* arena_end() { return arena_.get() + arena_bytes_; }
 
   const KernelCall* call_ = nullptr;
   uint3 index_ = {};
   int64_t count_ = 0, arrived_ = 0, finished_ = 0;
   std::vector<std::unique_ptr<Thread>> threads_;
   Thread* running_ = nullptr;
-  std::vector<Piece> pieces_;
-  std::vector<const Allocation*> touched_;  // that the kernel was given pointers into
-  std::unique_ptr<char[]> arena_;
-  size_t arena_bytes_ = 0, arena_used_ = 0, shared_used_ = 0;
+  SharedMemory shared_;
   std::string fault_;
 };
 
@@ -103,13 +95,8 @@ Block& block() {
 
 void Block::begin(const KernelCall& call) {
   fault_.clear();
-  touched_.clear();
-  for (const PointerArgument& argument : call.pointers) {
-    const Allocation* allocation = find_allocation(argument.pointer);
-    if (allocation != nullptr) touched_.push_back(allocation);
-  }
-  std::sort(touched_.begin(), touched_.end());
-  touched_.erase(std::unique(touched_.begin(), touched_.end()), touched_.end());
+  shared_.begin_kernel(call.shared_bytes);
+  watch_kernel(call);
 }
 
 void Block::start(const KernelCall& call, const uint3& index) {
@@ -117,23 +104,14 @@ void Block::start(const KernelCall& call, const uint3& index) {
   index_ = index;
   count_ = static_cast<int64_t>(call.block.x) * call.block.y * call.block.z;
   arrived_ = finished_ = 0;
-  pieces_.clear();
-  // Each piece may be as small as one byte and has a guard on either side.
-  const size_t wanted = device_model().shared_memory + 64 * (kGuardBytes + kPieceAlignment);
-  if (arena_bytes_ < wanted) {
-    arena_.reset(new char[wanted]);
-    arena_bytes_ = wanted;
-  }
-  arena_used_ = kGuardBytes;
-  shared_used_ = 0;
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(arena_.get(), arena_bytes_);
-#endif
+  shared_.begin_block();
+  watch_block(index, shared_);
   while (static_cast<int64_t>(threads_.size()) < count_) threads_.push_back(std::make_unique<Thread>());
   for (int64_t i = 0; i < count_; ++i) {
     Thread& thread = *threads_[static_cast<size_t>(i)];
     const unsigned at = static_cast<unsigned>(i);
     thread.index = {at % call.block.x, at / call.block.x % call.block.y, at / call.block.x / call.block.y};
+    thread.number = i;
     thread.state = State::ready;
     thread.fiber.restart([] { block().run_body(); });
   }
@@ -154,6 +132,8 @@ void Block::run(const KernelCall& call, const uint3& index, uint64_t seed) {
     }
     if (!progress) return report_stuck();
   }
+  const std::string overrun = shared_.overrun();
+  if (!overrun.empty()) fault_ = concat(kernel_and_block(), ": ", overrun);
 }
 
 // Lets a warp run until all of its threads wait for the block or have finished. Returns whether any could run.
@@ -176,27 +156,11 @@ void Block::enter(Thread& thread) {
   running_ = &thread;
   threadIdx = thread.index;
   thread.state = State::finished;  // unless it comes back to wait
+  watch_thread(static_cast<int>(thread.number), thread.fiber.stack(), Fiber::stack_bytes());
   thread.fiber.enter();
+  unwatch_thread();
   if (thread.state == State::finished) ++finished_;
-  if (fault_.empty()) check_guards();
-}
-
-// After every turn, so that the thread that wrote where it must not is known.
-void Block::check_guards() {
-#if !defined(__SANITIZE_ADDRESS__)
-  for (size_t i = 0; i < pieces_.size(); ++i) {
-    if (guard_intact(pieces_[i].data + pieces_[i].bytes, kNear) && guard_intact(pieces_[i].data - kNear, kNear))
-      continue;
-    fault_ = concat(position(), ": overrun of shared memory, beside piece ", i, " of ", pieces_[i].bytes, " bytes");
-    return;
-  }
-  for (const Allocation* allocation : touched_) {
-    const std::string overrun = allocation->overrun(kNear);
-    if (overrun.empty()) continue;
-    fault_ = concat(position(), ": overrun of device memory, ", overrun);
-    return;
-  }
-#endif
+  if (fault_.empty() && found_fault()) fault_ = describe_fault();
 }
 
 void Block::barrier(const Site& site) {
@@ -213,15 +177,14 @@ void Block::release_barrier() {
     if (other.line != site.line || std::strcmp(other.file, site.file) != 0) return report_stuck();
   }
   arrived_ = 0;
+  watch_barrier();
   for (int64_t i = 0; i < count_; ++i) threads_[static_cast<size_t>(i)]->state = State::ready;
 }
 
 void Block::collective(unsigned mask, void* frame, Complete complete, const Site& site) {
   Thread& own = *running_;
-  const int64_t in_block =
-      own.index.x + own.index.y * int64_t{blockDim.x} + own.index.z * int64_t{blockDim.x} * blockDim.y;
-  const int64_t first = in_block / kWarp * kWarp;
-  if (!(mask >> (in_block - first) & 1)) fail(concat(text_of(site), ": calls with a mask that leaves itself out"));
+  const int64_t first = own.number / kWarp * kWarp;
+  if (!(mask >> (own.number - first) & 1)) fail(concat(text_of(site), ": calls with a mask that leaves itself out"));
   own.mask = mask;
   own.frame = frame;
   own.complete = complete;
@@ -238,13 +201,20 @@ void Block::collective(unsigned mask, void* frame, Complete complete, const Site
     frames[lane] = other.frame;
   }
   if (complete_now) {
-    complete(mask, frames);
+    unwatch_thread();  // frames lie on the stacks of all of them
+    if (complete != nullptr) {
+      complete(mask, frames);
+    } else {
+      watch_warp(static_cast<int>(first), mask);
+    }
     for (int lane = 0; lane < kWarp; ++lane) {
       if (mask >> lane & 1) threads_[static_cast<size_t>(first + lane)]->state = State::ready;
     }
   }
   own.fiber.leave();
 }
+
+void Block::stop() { running_->fiber.leave(true); }
 
 std::string Block::waiting(const Thread& thread) const {
   if (thread.state == State::finished) return "have finished";
@@ -260,7 +230,7 @@ std::string Block::waiting(const Thread& thread) const {
 
 // Nobody can go on: says for each run of threads what it waits for.
 void Block::report_stuck() {
-  fault_ = concat("kernel '", call_->name, "', block ", text_of(index_), ": barrier divergence: ");
+  fault_ = kernel_and_block() + ": barrier divergence: ";
   for (int64_t first = 0; first < count_;) {
     const std::string what = waiting(*threads_[static_cast<size_t>(first)]);
     int64_t last = first;
@@ -272,9 +242,9 @@ void Block::report_stuck() {
   }
 }
 
-std::string Block::position() const {
-  return concat("kernel '", call_->name, "', block ", text_of(index_), ", thread ", text_of(running_->index));
-}
+std::string Block::kernel_and_block() const { return concat("kernel '", call_->name, "', block ", text_of(index_)); }
+
+std::string Block::position() const { return concat(kernel_and_block(), ", thread ", text_of(running_->index)); }
 
 void Block::fail(const std::string& text) {
   fault_ = position() + ": " + text;
@@ -283,38 +253,16 @@ void Block::fail(const std::string& text) {
 
 void Block::run_body() {
   try {
-    call_->body();
+    call_->invoke(call_->arguments.get());
   } catch (const Abandoned&) {
   }
 }
 
 void* Block::take(int index, size_t bytes) {
-  const size_t at = static_cast<size_t>(index);
-  if (at < pieces_.size()) {
-    if (pieces_[at].bytes != bytes) {
-      fail(concat("takes ", bytes, " bytes as piece ", index, " of shared memory; another thread took ",
-                  pieces_[at].bytes));
-    }
-    return pieces_[at].data;
-  }
-  const auto rounded = [](size_t n) { return (n + kPieceAlignment - 1) / kPieceAlignment * kPieceAlignment; };
-  shared_used_ += rounded(bytes);
-  if (shared_used_ > call_->shared_bytes) {
-    fail(concat("takes ", shared_used_, " bytes of shared memory, launched with ", call_->shared_bytes));
-  }
-  Piece piece = {arena_.get() + arena_used_, bytes};
-  arena_used_ = rounded(arena_used_ + bytes + kGuardBytes);
-  if (arena_.get() + arena_used_ > arena_end())
-    fail("takes more pieces of shared memory than the emulator has room for");
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(piece.data, bytes);
-#else
-  write_guard(piece.data - kNear, kNear);
-  write_guard(piece.data + bytes, kNear);
-#endif
-  poison(piece.data, bytes);
-  pieces_.push_back(piece);
-  return piece.data;
+  std::string fault;
+  void* piece = shared_.take(index, bytes, fault);
+  if (piece == nullptr) fail(fault);
+  return piece;
 }
 
 // What is wrong with the arguments or the sizes of a launch, before any of it runs.
@@ -352,7 +300,11 @@ void warp_collective(unsigned mask, void* frame, Complete complete, const Site& 
   block().collective(mask, frame, complete, site);
 }
 
+void warp_barrier(unsigned mask, const Site& site) { block().collective(mask, nullptr, nullptr, site); }
+
 void fail(const std::string& text) { block().fail(text); }
+
+void stop_thread() { block().stop(); }
 
 void* take_shared(int index, size_t bytes) { return block().take(index, bytes); }
 
@@ -375,9 +327,11 @@ std::string run_kernel(const KernelCall& call) {
   running_a_kernel = false;
 #endif
   if (!block().fault().empty()) return block().fault();
+  fault = describe_fault();
+  if (!fault.empty()) return fault;
   for (const PointerArgument& argument : call.pointers) {
     const Allocation* allocation = find_allocation(argument.pointer);
-    const std::string overrun = allocation == nullptr ? "" : allocation->overrun(kGuardBytes);
+    const std::string overrun = allocation == nullptr ? "" : allocation->overrun();
     if (!overrun.empty()) return concat("kernel '", call.name, "': overrun of device memory, ", overrun);
   }
   return "";

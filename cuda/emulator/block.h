@@ -5,13 +5,13 @@
 // order (emulator.h): a barrier that is missing changes the result.
 //
 // Barriers and collectives know who arrived, where in the source. When nobody can go on, that is a fault, told with the
-// kernel, the block, and which threads wait where.
+// kernel, the block, and which threads wait where. What threads load and store is watched (watch.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -39,6 +39,8 @@ void block_barrier(const Site& site);
 // the frames of all lanes in the mask (null for others), in which it leaves each lane's result.
 using Complete = void (*)(unsigned mask, void* const* frames);
 void warp_collective(unsigned mask, void* frame, Complete complete, const Site& site);
+// The same, and what the lanes wrote before is to be seen by the others after.
+void warp_barrier(unsigned mask, const Site& site);
 
 // Reports a fault of the running thread; it and its block do not go on.
 [[noreturn]] void fail(const std::string& text);
@@ -113,7 +115,9 @@ struct KernelCall {
   std::string name;
   dim3 grid, block;
   size_t shared_bytes;
-  std::function<void()> body;  // the kernel with its arguments
+  void (*invoke)(const void* arguments);  // calls the kernel
+  std::shared_ptr<const void> arguments;  // the kernel and its arguments, by value
+  size_t argument_bytes;
   std::vector<PointerArgument> pointers;
 };
 
@@ -132,9 +136,13 @@ void note_pointer([[maybe_unused]] std::vector<PointerArgument>& pointers, [[may
 template <class... Parameters, class... Arguments>
 cudaError_t launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, Arguments&&... arguments) {
-  std::tuple<std::decay_t<Parameters>...> values(static_cast<Parameters>(arguments)...);
-  KernelCall call = {name, grid, block, shared_bytes, [kernel, values] { std::apply(kernel, values); }, {}};
-  std::apply([&](const auto&... value) { (note_pointer(call.pointers, value), ...); }, values);
+  using Values = std::tuple<void (*)(Parameters...), std::decay_t<Parameters>...>;
+  const auto values = std::make_shared<const Values>(kernel, static_cast<Parameters>(arguments)...);
+  const auto invoke = [](const void* all) {
+    std::apply([](auto function, const auto&... own) { function(own...); }, *static_cast<const Values*>(all));
+  };
+  KernelCall call = {name, grid, block, shared_bytes, invoke, values, sizeof(Values), {}};
+  std::apply([&](auto, const auto&... value) { (note_pointer(call.pointers, value), ...); }, *values);
   return enqueue_kernel(std::move(call), stream);
 }
 
@@ -143,10 +151,8 @@ cudaError_t launch(const char* name, void (*kernel)(Parameters...), dim3 grid, d
 #define ENTANGLE_SITE(what) \
   ::entangle::emulator::Site { what, __FILE__, __LINE__ }
 #define __syncthreads() ::entangle::emulator::block_barrier(ENTANGLE_SITE("__syncthreads"))
-#define __syncwarp(...)                                                                       \
-  ::entangle::emulator::warp_collective(                                                      \
-      ::entangle::emulator::mask_or_all(__VA_ARGS__), nullptr, [](unsigned, void* const*) {}, \
-      ENTANGLE_SITE("__syncwarp"))
+#define __syncwarp(...) \
+  ::entangle::emulator::warp_barrier(::entangle::emulator::mask_or_all(__VA_ARGS__), ENTANGLE_SITE("__syncwarp"))
 #define __shfl_sync(mask, value, lane) ::entangle::emulator::shuffle(mask, value, lane, ENTANGLE_SITE("__shfl_sync"))
 #define __shfl_xor_sync(mask, value, bits)                                                       \
   ::entangle::emulator::shuffle(mask, value, ::entangle::emulator::lane_of_thread() ^ int(bits), \

@@ -44,9 +44,11 @@ struct Matrix {
   long long stride;
 
   size_t element() const { return type == CUDA_R_16BF ? 2 : 4; }
+  const char* address_of(int i, int j, int batch) const {
+    return static_cast<const char*>(data) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+  }
   float at(int i, int j, int batch) const {
-    const char* address =
-        static_cast<const char*>(data) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+    const char* address = address_of(i, j, batch);
     uint32_t bits = 0;
     if (type == CUDA_R_16BF) {
       uint16_t half;
@@ -60,8 +62,7 @@ struct Matrix {
     return value;
   }
   void set(int i, int j, int batch, float value) const {
-    char* address =
-        static_cast<char*>(const_cast<void*>(data)) + (batch * stride + static_cast<long long>(j) * ld + i) * element();
+    char* address = const_cast<char*>(address_of(i, j, batch));
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
     if (type == CUDA_R_16BF) {
@@ -70,6 +71,18 @@ struct Matrix {
     } else {
       std::memcpy(address, &bits, sizeof bits);
     }
+  }
+  size_t column_bytes() const { return static_cast<size_t>(rows) * element(); }
+  // Tells of an element that it reads though nobody wrote it, or an empty string.
+  std::string unwritten(const char* call, const char* name, int batch) const {
+    for (int b = 0; b < batch; ++b) {
+      for (int j = 0; j < columns; ++j) {
+        if (is_written(address_of(0, j, b), column_bytes())) continue;
+        return concat(call, ": reads what nobody has written: column ", j, " of ", name, ", matrix ", b, ", in ",
+                      find_allocation(data)->str());
+      }
+    }
+    return "";
   }
   // What is wrong with it as one of `batch` matrices, or an empty string.
   std::string fault(const char* call, const char* name, int batch) const {
@@ -89,6 +102,13 @@ struct Product {
   float alpha, beta;
   Matrix a, b, c;
   Matrix bias = {};  // [m, 1], or without rows
+
+  std::string unwritten(const char* call) const {
+    std::string fault = a.unwritten(call, "A", batch);
+    if (fault.empty()) fault = b.unwritten(call, "B", batch);
+    if (fault.empty()) fault = bias.unwritten(call, "the bias", batch);
+    return fault.empty() && beta != 0 ? c.unwritten(call, "C", batch) : fault;
+  }
 
   // One column of C at a time, with op(A) gathered once so that the inner loop runs over adjacent numbers.
   void run() const {
@@ -111,6 +131,7 @@ struct Product {
           const float after = bias.rows > 0 ? bias.at(i, 0, batch_index) : 0;
           c.set(i, j, batch_index, alpha * sums[i] + before + after);
         }
+        note_written(c.address_of(0, j, batch_index), c.column_bytes());
       }
     }
   }
@@ -131,9 +152,10 @@ cublasStatus_t queue(const char* call, const Product& product, cudaStream_t stre
       accesses.push_back({find_allocation(matrix.data)->id, accesses.empty()});
     }
   }
-  const cudaError_t status = enqueue(stream, call, accesses, [product] {
-    product.run();
-    return std::string();
+  const cudaError_t status = enqueue(stream, call, accesses, [product, call] {
+    std::string fault = product.unwritten(call);
+    if (fault.empty()) product.run();
+    return fault;
   });
   return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

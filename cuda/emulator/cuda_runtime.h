@@ -35,7 +35,8 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNotReady = 600,
-  cudaErrorLaunchFailure = 719,  // a fault was found: cudaGetErrorString tells it
+  cudaErrorLaunchFailure = 719,             // a fault was found: cudaGetErrorString tells it
+  cudaErrorStreamCaptureUnsupported = 900,  // likewise
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaDeviceAttr {
@@ -52,9 +53,19 @@ struct cudaDeviceProp {
 namespace entangle::emulator {
 struct StreamQueue;
 struct EventMark;
+struct Graph;
+struct GraphExec;
 }  // namespace entangle::emulator
 using cudaStream_t = entangle::emulator::StreamQueue*;
 using cudaEvent_t = entangle::emulator::EventMark*;
+using cudaGraph_t = entangle::emulator::Graph*;
+using cudaGraphExec_t = entangle::emulator::GraphExec*;
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal = 0,
+  cudaStreamCaptureModeThreadLocal = 1,
+  cudaStreamCaptureModeRelaxed = 2
+};
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0, cudaStreamCaptureStatusActive = 1 };
 
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
@@ -87,5 +98,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 // Of the emulation: seconds of the processor's, good for testing that times are asked for in the right places.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
+
+// Between these, what is put on the stream is recorded (capture.h). Whatever would wait for it is a fault.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 #include "cuda/emulator/block.h"

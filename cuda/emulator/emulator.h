@@ -31,6 +31,7 @@ struct DeviceModel {
   int major = 9, minor = 0;
   size_t memory = size_t{1} << 36;
   size_t shared_memory = 232448;  // largest of a block
+  double patience = 60;           // seconds without progress after which another process is given up
 };
 DeviceModel& device_model();
 

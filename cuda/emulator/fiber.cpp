@@ -112,6 +112,8 @@ Fiber::~Fiber() {
   delete context_;
 }
 
+size_t Fiber::stack_bytes() { return kStackBytes; }
+
 void Fiber::restart(void (*run)()) {
   run_ = run;
 #if defined(__SANITIZE_ADDRESS__)

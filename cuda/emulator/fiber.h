@@ -20,6 +20,9 @@ class Fiber {
   // On the fibre: back to who entered it. With `last`, it is not entered again before restart().
   void leave(bool last = false);
 
+  const char* stack() const { return stack_; }
+  static size_t stack_bytes();
+
  private:
   static void main();
 

@@ -5,10 +5,13 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <set>
 
+#include "cuda/emulator/capture.h"
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/memory.h"
 #include "cuda/emulator/streams.h"
+#include "cuda/emulator/watch.h"
 #include "engine/check.h"
 #include "engine/rng.h"
 
@@ -20,6 +23,7 @@ constexpr uint32_t kGuardWord = 0xdeadbeefu;
 
 struct State {
   std::map<const char*, Allocation> allocations;  // by address
+  std::set<int64_t> living;                       // their ids
   std::map<const char*, size_t> pinned;
   size_t in_use = 0;
   int64_t next_id = 1;
@@ -123,10 +127,10 @@ bool guard_intact(const char* guard, size_t bytes) {
 
 std::string Allocation::str() const { return concat("allocation ", id, " of ", bytes, " bytes"); }
 
-std::string Allocation::overrun([[maybe_unused]] size_t near) const {
+std::string Allocation::overrun() const {
 #if !defined(__SANITIZE_ADDRESS__)
-  if (!guard_intact(data + bytes, near)) return "behind the end of " + str();
-  if (!guard_intact(data - near, near)) return "before the start of " + str();
+  if (!guard_intact(data + bytes, kGuardBytes)) return "behind the end of " + str();
+  if (!guard_intact(data - kGuardBytes, kGuardBytes)) return "before the start of " + str();
 #endif
   return "";
 }
@@ -138,6 +142,37 @@ const Allocation* find_allocation(const void* address) {
   const Allocation& allocation = std::prev(next)->second;
   return at <= allocation.data + allocation.bytes ? &allocation : nullptr;
 }
+
+const Allocation* nearest_allocation(const void* address) {
+  const char* at = static_cast<const char*>(address);
+  const auto next = state().allocations.upper_bound(at);
+  if (next != state().allocations.begin()) {
+    const Allocation& before = std::prev(next)->second;
+    if (at < before.data + before.bytes + kGuardBytes) return &before;
+  }
+  return next != state().allocations.end() && at >= next->second.data - kGuardBytes ? &next->second : nullptr;
+}
+
+void note_written(const void* memory, size_t bytes) {
+  const Allocation* allocation = find_allocation(memory);
+  if (bytes == 0 || allocation == nullptr || allocation->shadow == nullptr) return;
+  allocation->shadow->written_by_host(static_cast<size_t>(static_cast<const char*>(memory) - allocation->data), bytes);
+}
+
+bool is_written(const void* memory, size_t bytes) {
+  const Allocation* allocation = find_allocation(memory);
+  if (bytes == 0 || allocation == nullptr || allocation->shadow == nullptr) return true;
+  return allocation->shadow->written(static_cast<size_t>(static_cast<const char*>(memory) - allocation->data), bytes);
+}
+
+void note_copied(const void* to, const void* from, size_t bytes) {
+  const Allocation *target = find_allocation(to), *source = find_allocation(from);
+  if (bytes == 0 || target == nullptr || source == nullptr || target->shadow == nullptr) return;
+  target->shadow->copied(static_cast<size_t>(static_cast<const char*>(to) - target->data), *source->shadow,
+                         static_cast<size_t>(static_cast<const char*>(from) - source->data), bytes);
+}
+
+bool is_allocated(int64_t id) { return state().living.count(id) > 0; }
 
 bool is_pinned(const void* memory) {
   const char* at = static_cast<const char*>(memory);
@@ -160,11 +195,13 @@ cudaError_t allocate_device(void** memory, size_t bytes) {
   void* block = nullptr;
   if (posix_memalign(&block, kGuardBytes, std::max<size_t>(bytes, 1) + 2 * kFence) != 0)
     return cudaErrorMemoryAllocation;
-  const Allocation allocation = {static_cast<char*>(block) + kFence, bytes, s.next_id++};
+  const Allocation allocation = {static_cast<char*>(block) + kFence, bytes, s.next_id++,
+                                 kWatched ? std::make_shared<Shadow>(bytes) : nullptr};
   write_guard(allocation.data - kFence, kFence);
   write_guard(allocation.data + bytes, kFence);
   poison(allocation.data, bytes);
   s.allocations[allocation.data] = allocation;
+  s.living.insert(allocation.id);
   s.in_use += bytes;
   *memory = allocation.data;
   return cudaSuccess;
@@ -176,6 +213,7 @@ cudaError_t free_device(void* memory) {
   const auto found = s.allocations.find(static_cast<char*>(memory));
   if (found == s.allocations.end()) return cudaErrorInvalidValue;
   s.in_use -= found->second.bytes;
+  s.living.erase(found->second.id);
   forget_accesses(found->second.id);
   std::free(found->second.data - kFence);
   s.allocations.erase(found);
@@ -188,7 +226,8 @@ cudaError_t free_device(void* memory) {
 using namespace entangle::emulator;
 
 const char* cudaGetErrorString(cudaError_t error) {
-  if (error == cudaErrorLaunchFailure && has_fault()) return state().fault.c_str();
+  const bool told = error == cudaErrorLaunchFailure || error == cudaErrorStreamCaptureUnsupported;
+  if (told && has_fault()) return state().fault.c_str();
   switch (error) {
     case cudaSuccess:
       return "no error";
@@ -208,6 +247,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "device not ready";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
   }
   return "unknown error";
 }
@@ -268,15 +309,21 @@ cudaError_t cudaSetDevice(int device) {
   return device >= 0 && device < state().device.count ? cudaSuccess : finish(cudaErrorInvalidDevice);
 }
 
-cudaError_t cudaMalloc(void** memory, size_t bytes) { return finish(allocate_device(memory, bytes)); }
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  if (refuse_in_strict_capture("cudaMalloc")) return cudaErrorStreamCaptureUnsupported;
+  return finish(allocate_device(memory, bytes));
+}
 
 cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  if (refuse_in_capture("cudaFree, which waits for every stream,")) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t status = cudaDeviceSynchronize();
   const cudaError_t freed = free_device(memory);
   return finish(status != cudaSuccess ? status : freed);
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (refuse_in_strict_capture("cudaMallocHost")) return cudaErrorStreamCaptureUnsupported;
   *memory = std::malloc(std::max<size_t>(bytes, 1));
   if (*memory == nullptr) return finish(cudaErrorMemoryAllocation);
   poison(*memory, bytes);
@@ -285,6 +332,7 @@ cudaError_t cudaMallocHost(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFreeHost(void* memory) {
+  if (refuse_in_capture("cudaFreeHost, which waits for every stream,")) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t status = cudaDeviceSynchronize();
   if (memory != nullptr && state().pinned.erase(static_cast<char*>(memory)) == 0) return finish(cudaErrorInvalidValue);
   std::free(memory);

@@ -9,11 +9,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <deque>
-#include <map>
-#include <memory>
+#include <thread>
 
+#include "cuda/emulator/capture.h"
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/memory.h"
 #include "engine/check.h"
@@ -21,36 +19,11 @@
 
 namespace entangle::emulator {
 
-using Clock = std::map<int64_t, int64_t>;  // stream -> operations of it that come before
-
 namespace {
 
 void advance(Clock& clock, const Clock& other) {
   for (const auto& [stream, time] : other) clock[stream] = std::max(clock[stream], time);
 }
-
-// A step of a queue: work, or waiting until an event is reached.
-struct Step {
-  std::function<std::string()> run;
-  std::shared_ptr<bool> awaits;  // may run once this is true
-};
-
-}  // namespace
-
-struct StreamQueue {
-  int64_t id = 0;
-  Clock clock;  // of the last operation
-  std::deque<Step> queue;
-};
-
-struct EventMark {
-  Clock clock;
-  std::shared_ptr<bool> reached;  // of the last record; null: never recorded
-  std::shared_ptr<double> seconds = std::make_shared<double>(0);  // when it was reached, of some clock
-  bool timed = true;
-};
-
-namespace {
 
 struct LastAccess {
   int64_t time;
@@ -73,9 +46,14 @@ Runtime& runtime() {
   return *instance;
 }
 
-bool known(const StreamQueue* stream) {
-  const auto& all = runtime().streams;
-  return std::find(all.begin(), all.end(), stream) != all.end();
+}  // namespace
+
+std::string text_of_memory(int64_t id) { return id > 0 ? concat("allocation ", id) : concat("communicator ", -id); }
+
+namespace {
+
+std::string text_of_operation(const std::string& name, int64_t time, int64_t stream) {
+  return concat("'", name, "', operation ", time, " of stream ", stream);
 }
 
 // The first earlier access that nothing orders before `clock`.
@@ -83,7 +61,7 @@ std::string conflict(const std::map<int64_t, LastAccess>& accesses, const Stream
   for (const auto& [id, access] : accesses) {
     const auto seen = stream.clock.find(id);
     if (id != stream.id && (seen == stream.clock.end() || seen->second < access.time)) {
-      return concat("'", access.name, "' on stream ", id);
+      return text_of_operation(access.name, access.time, id);
     }
   }
   return "";
@@ -95,66 +73,111 @@ std::string note_access(const StreamQueue& stream, const std::string& name, cons
   if (other.empty() && access.written) other = conflict(history.reads, stream);
   (access.written ? history.writes : history.reads)[stream.id] = {stream.clock.at(stream.id), name};
   if (other.empty()) return "";
-  return concat("'", name, "' on stream ", stream.id, " and ", other, " both touch allocation ", access.allocation,
-                " and no event orders them");
+  return concat(text_of_operation(name, stream.clock.at(stream.id), stream.id), " and ", other, " both touch ",
+                text_of_memory(access.allocation), " and no event orders them");
 }
 
 // The streams whose first step may run.
 std::vector<StreamQueue*> runnable() {
   std::vector<StreamQueue*> streams;
   for (StreamQueue* stream : runtime().streams) {
-    if (!stream->queue.empty() && (stream->queue.front().awaits == nullptr || *stream->queue.front().awaits)) {
+    if (!stream->queue.empty() && (!stream->queue.front().ready || stream->queue.front().ready())) {
       streams.push_back(stream);
     }
   }
   return streams;
 }
 
+// Nothing can run: whether another process may change that, or what is wrong.
+bool may_wait(std::chrono::steady_clock::time_point since) {
+  std::string waits_for;
+  for (const StreamQueue* stream : runtime().streams) {
+    if (!stream->queue.empty() && stream->queue.front().waits_for) waits_for = stream->queue.front().waits_for();
+  }
+  if (waits_for.empty()) {
+    report_fault("a stream waits for an event that is recorded behind what waits for it");
+    return false;
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+  if (seconds < device_model().patience) return true;
+  report_fault(concat(waits_for, ": nothing came in ", device_model().patience, " s"));
+  return false;
+}
+
 // Runs steps, a stream drawn at random each time, until `done`.
 template <class Done>
 cudaError_t run_until(const Done& done) {
+  auto last = std::chrono::steady_clock::now();
   while (!has_fault() && !done()) {
     const std::vector<StreamQueue*> streams = runnable();
     if (streams.empty()) {
-      report_fault("a stream waits for an event that is recorded behind what waits for it");
-      break;
+      if (!may_wait(last)) break;
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+      continue;
     }
-    const RngKey key = rng_key(order_seed(), Stream::synthetic, 4);
-    StreamQueue& stream = *streams[rng_word(key, runtime().turn++) % streams.size()];
+    StreamQueue& stream = *streams[draw_turn() % streams.size()];
     const Step step = stream.queue.front();
     stream.queue.pop_front();
     const std::string fault = step.run ? step.run() : "";
     if (!fault.empty()) report_fault(fault);
+    last = std::chrono::steady_clock::now();
   }
   return has_fault() ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 }  // namespace
 
+const std::vector<StreamQueue*>& all_streams() { return runtime().streams; }
+
+bool is_stream(const StreamQueue* stream) {
+  const auto& all = runtime().streams;
+  return std::find(all.begin(), all.end(), stream) != all.end();
+}
+
+uint64_t draw_turn() { return rng_word(rng_key(order_seed(), Stream::synthetic, 4), runtime().turn++); }
+
 void discard_queues() {
-  for (StreamQueue* stream : runtime().streams) stream->queue.clear();
+  for (StreamQueue* stream : runtime().streams) {
+    stream->queue.clear();
+    advance(runtime().host, stream->clock);  // nothing is under way
+  }
+  discard_captures();
 }
 
 void forget_accesses(int64_t allocation) { runtime().histories.erase(allocation); }
 
+std::string note_operation(StreamQueue& stream, const std::vector<std::pair<std::string, Access>>& accesses) {
+  advance(stream.clock, runtime().host);
+  ++stream.clock[stream.id];
+  for (const auto& [name, access] : accesses) {
+    const std::string fault = note_access(stream, name, access);
+    if (!fault.empty()) return fault;
+  }
+  return "";
+}
+
+cudaError_t enqueue(cudaStream_t stream, Operation operation) {
+  if (has_fault()) return cudaErrorLaunchFailure;
+  std::string fault;
+  if (!is_stream(stream)) {
+    fault = "'" + operation.name +
+            "' is launched on the null stream, or on one that was destroyed; use a stream of your own";
+  } else if (stream->capture != nullptr) {
+    fault = stream->capture->add(std::move(operation), stream->capture->tail(stream));
+  } else {
+    std::vector<std::pair<std::string, Access>> accesses;
+    for (const Access& access : operation.accesses) accesses.emplace_back(operation.name, access);
+    fault = note_operation(*stream, accesses);
+    for (Step& step : operation.steps) stream->queue.push_back(std::move(step));
+  }
+  if (fault.empty()) return cudaSuccess;
+  report_fault(fault);
+  return cudaErrorLaunchFailure;
+}
+
 cudaError_t enqueue(cudaStream_t stream, const std::string& name, const std::vector<Access>& accesses,
                     std::function<std::string()> run) {
-  if (has_fault()) return cudaErrorLaunchFailure;
-  if (!known(stream)) {
-    report_fault("'" + name +
-                 "' is launched on the null stream, or on one that was destroyed; use a stream of your own");
-    return cudaErrorLaunchFailure;
-  }
-  advance(stream->clock, runtime().host);
-  ++stream->clock[stream->id];
-  for (const Access& access : accesses) {
-    const std::string fault = note_access(*stream, name, access);
-    if (fault.empty()) continue;
-    report_fault(fault);
-    return cudaErrorLaunchFailure;
-  }
-  stream->queue.push_back({std::move(run), nullptr});
-  return cudaSuccess;
+  return enqueue(stream, Operation{name, accesses, {{std::move(run), nullptr, nullptr}}});
 }
 
 cudaError_t enqueue_kernel(KernelCall call, cudaStream_t stream) {
@@ -181,7 +204,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  if (!known(stream)) return cudaErrorInvalidValue;
+  if (refuse_in_capture("cudaStreamDestroy", stream)) return cudaErrorStreamCaptureUnsupported;
+  if (!is_stream(stream)) return cudaErrorInvalidValue;
   const cudaError_t status = cudaStreamSynchronize(stream);
   auto& all = runtime().streams;
   all.erase(std::find(all.begin(), all.end(), stream));
@@ -190,13 +214,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (!known(stream)) return has_fault() ? cudaErrorLaunchFailure : cudaErrorInvalidValue;
+  if (refuse_in_capture("cudaStreamSynchronize", stream)) return cudaErrorStreamCaptureUnsupported;
+  if (!is_stream(stream)) return has_fault() ? cudaErrorLaunchFailure : cudaErrorInvalidValue;
   const cudaError_t status = run_until([&] { return stream->queue.empty(); });
   advance(runtime().host, stream->clock);
   return status;
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  if (refuse_in_capture("cudaDeviceSynchronize")) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t status = run_until([] {
     const auto& all = runtime().streams;
     return std::all_of(all.begin(), all.end(), [](const StreamQueue* stream) { return stream->queue.empty(); });
@@ -218,27 +244,27 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (has_fault()) return cudaErrorLaunchFailure;
-  if (!known(stream)) return cudaErrorInvalidValue;
+  if (!is_stream(stream)) return cudaErrorInvalidValue;
+  if (const auto captured = record_in_capture(*event, *stream)) return *captured;
   advance(stream->clock, runtime().host);
   event->clock = stream->clock;
   event->reached = std::make_shared<bool>(false);
-  stream->queue.push_back({[reached = event->reached, seconds = event->seconds] {
-                             *reached = true;
-                             *seconds = std::chrono::duration<double>(
-                                            std::chrono::steady_clock::now().time_since_epoch())
-                                            .count();
-                             return std::string();
-                           },
-                           nullptr});
+  const auto reach = [reached = event->reached, seconds = event->seconds] {
+    *reached = true;
+    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::string();
+  };
+  stream->queue.push_back({reach, nullptr, nullptr});
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (has_fault()) return cudaErrorLaunchFailure;
-  if (!known(stream)) return cudaErrorInvalidValue;
+  if (!is_stream(stream)) return cudaErrorInvalidValue;
+  if (const auto captured = wait_in_capture(*stream, *event)) return *captured;
   if (event->reached == nullptr) return cudaSuccess;  // never recorded: nothing to wait for
   advance(stream->clock, event->clock);
-  stream->queue.push_back({nullptr, event->reached});
+  stream->queue.push_back({nullptr, [reached = event->reached] { return *reached; }, nullptr});
   return cudaSuccess;
 }
 
@@ -252,66 +278,12 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->capture != nullptr) {
+    report_fault("cudaEventSynchronize: the event was recorded while its stream was captured; nothing will reach it");
+    return cudaErrorStreamCaptureUnsupported;
+  }
   if (event->reached == nullptr) return cudaSuccess;
   const cudaError_t status = run_until([&] { return *event->reached; });
   advance(runtime().host, event->clock);
   return status;
-}
-
-namespace {
-
-// Whether [memory, memory + bytes) lies in one allocation; else reports it.
-bool inside(const char* what, const void* memory, size_t bytes) {
-  const Allocation* allocation = find_allocation(memory);
-  const char* at = static_cast<const char*>(memory);
-  if (bytes == 0 || (allocation != nullptr && at + bytes <= allocation->data + allocation->bytes)) return true;
-  report_fault(allocation == nullptr ? entangle::concat(what, ": no device memory (host memory, or freed)")
-                                     : entangle::concat(what, ": ", bytes, " bytes from byte ", at - allocation->data,
-                                                        " leave ", allocation->str()));
-  return false;
-}
-
-std::string copy(void* to, const void* from, size_t bytes) {
-  if (bytes > 0) std::memmove(to, from, bytes);
-  return "";
-}
-
-cudaError_t copy_to_device(void* to, const void* from, size_t bytes, cudaStream_t stream) {
-  if (!inside("cudaMemcpyAsync, the destination", to, bytes)) return cudaErrorLaunchFailure;
-  const std::vector<Access> accesses = {{find_allocation(to)->id, true}};
-  if (is_pinned(from)) return enqueue(stream, "copy to the device", accesses, [=] { return copy(to, from, bytes); });
-  const char* bytes_of_host = static_cast<const char*>(from);
-  return enqueue(stream, "copy to the device", accesses,
-                 [to, staged = std::vector<char>(bytes_of_host, bytes_of_host + bytes)] {
-                   return copy(to, staged.data(), staged.size());
-                 });
-}
-
-cudaError_t copy_to_host(void* to, const void* from, size_t bytes, cudaStream_t stream) {
-  if (!inside("cudaMemcpyAsync, the source", from, bytes)) return cudaErrorLaunchFailure;
-  const cudaError_t status =
-      enqueue(stream, "copy to the host", {{find_allocation(from)->id, false}}, [=] { return copy(to, from, bytes); });
-  return status != cudaSuccess || is_pinned(to) ? status : cudaStreamSynchronize(stream);
-}
-
-}  // namespace
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (bytes == 0) return has_fault() ? cudaErrorLaunchFailure : cudaSuccess;
-  if (kind == cudaMemcpyHostToDevice) return copy_to_device(to, from, bytes, stream);
-  if (kind == cudaMemcpyDeviceToHost) return copy_to_host(to, from, bytes, stream);
-  if (!inside("cudaMemcpyAsync, the destination", to, bytes) || !inside("cudaMemcpyAsync, the source", from, bytes)) {
-    return cudaErrorLaunchFailure;
-  }
-  return enqueue(stream, "copy on the device", {{find_allocation(to)->id, true}, {find_allocation(from)->id, false}},
-                 [=] { return copy(to, from, bytes); });
-}
-
-cudaError_t cudaMemsetAsync(void* memory, int byte, size_t bytes, cudaStream_t stream) {
-  if (bytes == 0) return has_fault() ? cudaErrorLaunchFailure : cudaSuccess;
-  if (!inside("cudaMemsetAsync", memory, bytes)) return cudaErrorLaunchFailure;
-  return enqueue(stream, "cudaMemsetAsync", {{find_allocation(memory)->id, true}}, [=] {
-    std::memset(memory, byte, bytes);
-    return std::string();
-  });
 }

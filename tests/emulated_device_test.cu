@@ -1,104 +1,17 @@
-// The emulated device finds faults: each is planted in a kernel here and must be reported with kernel, block and
-// thread. The device functions of cuda/device.cuh have their test in device_test.cu, which a GPU runs too.
+// The emulated device finds faults of barriers, sizes, streams and events: each is planted here and must be reported
+// with kernel, block and thread. What it finds by watching loads and stores is in emulated_watch_test.cu. The device
+// functions of cuda/device.cuh have their test in device_test.cu, which a GPU runs too.
 #if defined(ENTANGLE_CUDA_EMULATED)
 
-#include "cuda/emulator/emulator.h"
-
-#include <gtest/gtest.h>
+#include "tests/emulated.h"
 
 #include <algorithm>
 #include <cmath>
-#include <string>
-#include <vector>
-
-#include "cuda/bf16.cuh"
-#include "cuda/device.cuh"
-#include "cuda/runtime.h"
-#include "engine/device.h"
-#include "engine/memory.h"
-#include "engine/tensor.h"
 
 namespace entangle::gpu {
 namespace {
 
 constexpr int kThreadsHere = 64;
-
-// Puts the device that is played, the order and the fault state back as they were.
-class Emulator : public testing::Test {
- protected:
-  void SetUp() override { emulator::take_fault(); }
-  void TearDown() override {
-    emulator::device_model() = {};
-    emulator::set_order(emulator::Order::ascending);
-    emulator::take_fault();
-  }
-};
-
-void expect_words(const std::string& text, const std::vector<std::string>& words) {
-  for (const std::string& word : words) EXPECT_NE(text.find(word), std::string::npos) << word << " is not in: " << text;
-}
-
-// What waiting for the device says about the kernels launched.
-std::string fault_of(const std::function<void()>& launch) {
-  std::string text;
-  try {
-    launch();
-    CUDA_CHECK(cudaStreamSynchronize(stream()));
-  } catch (const Error& error) {
-    text = error.what();
-  }
-  emulator::take_fault();
-  return text;
-}
-
-std::vector<float> values_of(const Tensor& t) { return t.to_vector(); }
-
-Tensor device_zeros(int64_t n) { return Tensor::zeros({n}, DeviceKind::cuda); }
-
-// ------------------------------------------------------------------------------------------------- missing barriers
-
-// Reverses 64 numbers through shared memory.
-template <bool kBarrier>
-__global__ void reverse_kernel(const float* x, float* y) {
-  Shared shared;
-  float* copy = shared.take<float>(kThreadsHere);
-  copy[threadIdx.x] = x[threadIdx.x];
-  if (kBarrier) __syncthreads();
-  y[threadIdx.x] = copy[kThreadsHere - 1 - threadIdx.x];
-}
-
-std::vector<float> reversed(void (*kernel)(const float*, float*)) {
-  std::vector<float> x(kThreadsHere);
-  for (int i = 0; i < kThreadsHere; ++i) x[static_cast<size_t>(i)] = static_cast<float>(i);
-  const Tensor in = Tensor::from({kThreadsHere}, x, DeviceKind::cuda), out = device_zeros(kThreadsHere);
-  LAUNCH_AS("reverse", kernel, 1, kThreadsHere, shared_bytes<float>(kThreadsHere), stream(), in.data(), out.data());
-  return values_of(out);
-}
-
-TEST_F(Emulator, MissingBarrierShowsAsNaNAndAsOrderDependence) {
-  const std::vector<float> wrong = reversed(reverse_kernel<false>);
-  EXPECT_TRUE(std::isnan(wrong[0])) << "thread 0 reads what thread 63 has not written: shared memory is poisoned";
-  const std::string difference = emulator::compare_orders("reverse", [] { return reversed(reverse_kernel<false>); });
-  expect_words(difference, {"reverse: element ", "ascending"});
-  EXPECT_EQ(emulator::compare_orders("reverse", [] { return reversed(reverse_kernel<true>); }), "");
-  EXPECT_EQ(reversed(reverse_kernel<true>)[0], 63);
-}
-
-// Every thread adds to the same number.
-__global__ void race_kernel(float* sum) {
-  const float before = sum[0];
-  __syncwarp();
-  sum[0] = before + static_cast<float>(threadIdx.x);
-}
-
-TEST_F(Emulator, RaceIsOrderDependent) {
-  const std::string difference = emulator::compare_orders("race", [] {
-    const Tensor sum = device_zeros(1);
-    LAUNCH(race_kernel, 1, kWarp, 0, stream(), sum.data());
-    return values_of(sum);
-  });
-  expect_words(difference, {"race: element 0 is 31 with threads ascending"});
-}
 
 // ----------------------------------------------------------------------------------------------- divergent barriers
 
@@ -111,8 +24,9 @@ TEST_F(Emulator, DivergentBarrierSaysWhoArrived) {
   const Tensor out = device_zeros(kThreadsHere);
   const std::string fault =
       fault_of([&] { LAUNCH(divergent_barrier_kernel, 3, kThreadsHere, 0, stream(), out.data()); });
-  expect_words(fault, {"kernel 'divergent_barrier_kernel'", "block (0, 0, 0)", "barrier divergence",
-                       "threads 0 to 39 wait at __syncthreads", "emulator_test.cpp", "threads 40 to 63 have finished"});
+  expect_words(fault,
+               {"kernel 'divergent_barrier_kernel'", "block (0, 0, 0)", "barrier divergence",
+                "threads 0 to 39 wait at __syncthreads", "emulated_device_test.cu:", "threads 40 to 63 have finished"});
 }
 
 __global__ void two_barriers_kernel(float* out) {
@@ -188,45 +102,7 @@ TEST_F(Emulator, ShuffleFromOutsideOfTheMask) {
   expect_words(fault, {"stray_source_kernel", "lane 0 reads from lane 16", "not in the mask"});
 }
 
-// ---------------------------------------------------------------------------------------------------------- overruns
-
-#if !defined( \
-    __SANITIZE_ADDRESS__)  // there the sanitizer ends the process at the access, naming kernel, block and thread
-
-__global__ void shared_overrun_kernel(float* out) {
-  Shared shared;
-  float* first = shared.take<float>(kThreadsHere);
-  float* second = shared.take<float>(kThreadsHere);
-  first[threadIdx.x] = 1;
-  second[threadIdx.x] = 2;
-  if (threadIdx.x == 33 && blockIdx.x == 1) first[kThreadsHere] = 3;
-  __syncthreads();
-  out[threadIdx.x] = first[threadIdx.x] + second[threadIdx.x];
-}
-
-TEST_F(Emulator, OverrunOfSharedMemory) {
-  const Tensor out = device_zeros(kThreadsHere);
-  const std::string fault = fault_of([&] {
-    LAUNCH(shared_overrun_kernel, 2, kThreadsHere, 2 * shared_bytes<float>(kThreadsHere), stream(), out.data());
-  });
-  expect_words(fault, {"kernel 'shared_overrun_kernel', block (1, 0, 0), thread (33, 0, 0)", "overrun of shared memory",
-                       "piece 0 of 256 bytes"});
-}
-
-__global__ void device_overrun_kernel(int64_t n, float* out) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i <= n) out[i] = 1;
-}
-
-TEST_F(Emulator, OverrunOfDeviceMemory) {
-  const Tensor out = device_zeros(100);
-  const std::string fault =
-      fault_of([&] { LAUNCH(device_overrun_kernel, 2, kThreadsHere, 0, stream(), 100, out.data()); });
-  expect_words(fault, {"kernel 'device_overrun_kernel', block (1, 0, 0), thread (36, 0, 0)", "overrun of device memory",
-                       "behind the end", "400 bytes"});
-}
-
-#endif
+// ------------------------------------------------------------------------------------------------ sizes and pointers
 
 __global__ void greedy_kernel(float* out) {
   Shared shared;
@@ -258,12 +134,6 @@ __global__ void copy_kernel(int n, const float* from, float* to) {
   if (threadIdx.x < static_cast<unsigned>(n)) to[threadIdx.x] = from[threadIdx.x];
 }
 
-TEST_F(Emulator, UninitialisedDeviceMemoryIsNaN) {
-  const Tensor nothing = Tensor::empty({8}, DeviceKind::cuda), out = device_zeros(8);
-  LAUNCH(copy_kernel, 1, kWarp, 0, stream(), 8, nothing.data(), out.data());
-  for (const float value : values_of(out)) EXPECT_TRUE(std::isnan(value));
-}
-
 TEST_F(Emulator, LaunchThatTheDeviceRefuses) {
   const Tensor out = device_zeros(8);
   expect_words(fault_of([&] { LAUNCH(copy_kernel, 1, 2048, 0, stream(), 8, out.data(), out.data()); }),
@@ -276,33 +146,18 @@ TEST_F(Emulator, LaunchThatTheDeviceRefuses) {
 
 // ---------------------------------------------------------------------------------------------------- streams, events
 
-struct TwoStreams {
-  cudaStream_t first, second;
-  cudaEvent_t event;
-  TwoStreams() {
-    CUDA_CHECK(cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking));
-    CUDA_CHECK(cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking));
-    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  }
-  ~TwoStreams() {
-    cudaStreamDestroy(first);
-    cudaStreamDestroy(second);
-    cudaEventDestroy(event);
-  }
-};
-
 // b is written from a on one stream and read into c on another.
 std::string pass_between_streams(bool with_event) {
   const Tensor a = Tensor::from({4}, {1, 2, 3, 4}, DeviceKind::cuda), b = device_zeros(4), c = device_zeros(4);
   synchronize(DeviceKind::cuda);
   const TwoStreams streams;
   return fault_of([&] {
-    LAUNCH(copy_kernel, 1, kWarp, 0, streams.first, 4, a.data(), b.data());
+    LAUNCH_AS("produce", copy_kernel, 1, kWarp, 0, streams.first, 4, a.data(), b.data());
     if (with_event) {
       CUDA_CHECK(cudaEventRecord(streams.event, streams.first));
       CUDA_CHECK(cudaStreamWaitEvent(streams.second, streams.event));
     }
-    LAUNCH(copy_kernel, 1, kWarp, 0, streams.second, 4, b.data(), c.data());
+    LAUNCH_AS("consume", copy_kernel, 1, kWarp, 0, streams.second, 4, b.data(), c.data());
     CUDA_CHECK(cudaStreamSynchronize(streams.second));
     if (!with_event) return;
     EXPECT_EQ(values_of(c), (std::vector<float>{1, 2, 3, 4}));
@@ -311,7 +166,8 @@ std::string pass_between_streams(bool with_event) {
 
 TEST_F(Emulator, MissingEvent) {
   expect_words(pass_between_streams(false),
-               {"'copy_kernel' on stream ", "both touch allocation", "no event orders them"});
+               {"'consume', operation 1 of stream ", "and 'produce', operation 1 of stream ", "both touch allocation",
+                "no event orders them"});
   EXPECT_EQ(pass_between_streams(true), "");
 }
 
