@@ -125,6 +125,7 @@ struct AttentionShape {
   float scale;
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
+  Precision precision = Precision::fp32;
 };
 static inline ENTANGLE_HOST_DEVICE int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 // Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D]. The backward
