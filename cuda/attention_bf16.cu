@@ -5,31 +5,37 @@
 // bucket sums. Nothing of size N x N goes through memory; the backward pass computes scores again, twice:
 //   queries, a warp 16 of them:  over all keys    largest score, sum of exponentials, D_i, W_i;
 //                                over all keys    g_ij, dq_i = sum_j g_ij [k_j | E_j], C_i shifted back, dq_i += C_i T
-//   keys, a warp 16 of them:     over all queries p~_ij and g_ij transposed, dv_j += p~_ij dy_i, dk_j += g_ij q_i
 //   tables, a warp 16 x 16 of them:  C^T q and W^T dy
+//   keys, a warp 16 of them:     over all queries p~_ij and g_ij transposed, dv_j += p~_ij dy_i, dk_j += g_ij q_i
 // Shapes. As in attention.cu; p is neither read nor written. Any N and m; D <= 64, side <= 31, and what a block needs
 // of shared memory must exist; the functions return false otherwise.
 // Preconditions. As in attention.cu.
-// Launch. Blocks of 7 warps, two of them to a multiprocessor, so that one computes while the other loads. Forward: a
-// block per (image, head). Backward: a block per kMostBlocks-th part of all (image, head), one after another, which
-// adds up its table gradients in device memory of its own (in the L2 cache); a last kernel adds those. A warp's scores
-// become the A of the next product in registers (the accumulator's layout is that of A).
-//   shared, forward and queries:  keys [chunk, D | E]   values [chunk, D]   tables 2 x [places, D]   strips 7 x [16, places]
-//           keys and tables:      queries [chunk, D | A~]   dy [chunk, D | B~]        strips: C, or W, of 112 queries
-// At N = 197, D = 64, m = 14 the chunk is everything, 208 rows, and D | E are 96 columns: 105 KiB a block.
+// Launch. Blocks of 4 warps, two of them to a multiprocessor, so that one computes while the other loads; 255 registers
+// a thread, since a warp keeps a tile's sums and its operands. Forward: a block per (image, head). Backward: a block per
+// kMostBlocks-th part of all (image, head), one after another, which adds up its table gradients in device memory of its
+// own (in the L2 cache); a last kernel adds those. A warp's scores become the A of the next product in registers, as
+// the accumulator's layout is that of A.
+//   shared, forward and queries:  keys [chunk, D | E]   values [chunk, D]   tables 2 x [places, D]   strips 4 x [16, places]
+//           keys and tables:      queries [chunk, D | A~]   dy [chunk, D | B~]       strips: C and W, then keys
+//           backward also         log-sum and D of every query
+// The chunk is all rows where a block can have them (kChunked is false), else as many as it can have.
+// At N = 197, D = 64, m = 14 it is all 208 rows, D | E are 96 columns, and a block has 99 or 101 KiB.
 //
 // Floors for one (image, head) at that size, counted, none measured; H100: 3.35 TB/s, and mma.sync at 0.6 of 990
-// TFLOP/s, 6.9 ns for 1,000 of m16n8k16:
-//   forward   4,888 mma: scores 2,028, outputs 2,028, tables 832                          34 ns
-//             202 KB: q, k, v, y in fp32                                                   60 ns
-//   backward 19,700 mma: scores and dp 3 x 4,056, dq 2,028, dk, dv 2,704, W 676, tables 2,080    136 ns
-//             353 KB: q, k, v, dy, dq, dk, dv in fp32                                     105 ns
-// Activations in bf16 would halve the bytes.
+// TFLOP/s, 6.9 ns for 1,000 of m16n8k16 (4,096 FLOP each):
+//   forward    4,888 mma: scores 2,028, outputs and bucket sums 2,028, tables 832                      34 ns
+//              202 KB: q, k, v, y in fp32                                                              60 ns
+//   backward  19,656 mma: scores and dp 3 x 4,056, dq and C 2,028, dk and dv 2,704, W 676, tables 2,080  136 ns
+//              353 KB: q, k, v, dy, dq, dk, dv in fp32                                                105 ns
+// and through the L2 cache q, k, v, dy again, and 80 KB of terms and bucket sums out and in. Activations in bf16 would
+// halve the bytes.
 //
 // Numerics. Operands of products rounded to bf16: q, k, v, tables, dy, p~ (before its division by the sum, forward), g,
 // the terms q . table and dy . table, the bucket sums. Sums, scores, softmax in fp32. No atomics, every sum in an order
 // that depends on the shape alone: the same bits always.
 #include "cuda/attention_bf16.h"
+
+#include <type_traits>
 
 #include "cuda/attention_tiles.cuh"
 
@@ -44,14 +50,15 @@ struct Tables {
   const float *vertical, *horizontal;
 };
 
-// The heads of one image and one head's rows.
+// Queries, keys and values of one (image, head).
 struct Sources {
-  SourceRows q, k, v;
+  const TilePlan& plan;
+  const float* data;
 
-  __device__ Sources(const TilePlan& plan, const float* qkv, int64_t pair)
-      : q(plan, qkv + plan.qkv_offset(pair), plan.qkv_row),
-        k(plan, q.data + plan.y_row, plan.qkv_row),
-        v(plan, k.data + plan.y_row, plan.qkv_row) {}
+  __device__ SourceRows part(int i) const { return {plan, data + i * plan.y_row, plan.qkv_row, plan.aligned_qkv}; }
+  __device__ SourceRows q() const { return part(0); }
+  __device__ SourceRows k() const { return part(1); }
+  __device__ SourceRows v() const { return part(2); }
 };
 
 // Where keys, values and tables lie in shared memory.
@@ -67,8 +74,8 @@ struct KeyOperands {
         value_table(key_table + plan.places * Layout::kPlain) {}
 
   __device__ void stage(const TilePlan& plan, const Sources& from, int first) const {
-    stage_rows<kD>(from.k, first, plan.chunk, Layout::kJoined, keys);
-    stage_rows<kD>(from.v, first, plan.chunk, Layout::kPlain, values);
+    stage_rows<kD>(from.k(), first, plan.chunk, Layout::kJoined, keys);
+    stage_rows<kD>(from.v(), first, plan.chunk, Layout::kPlain, values);
     stage_slots<kE>(plan, first, plan.chunk, Layout::kJoined, keys + Layout::kWidth);
   }
   __device__ void stage_tables(const TilePlan& plan, const Tables& key, const Tables& value) const {
@@ -78,32 +85,36 @@ struct KeyOperands {
   }
 };
 
-// Calls use(key, offset) for every 16 * kStep keys: `key` the token, `offset` its row in shared memory. The block stages
-// chunk after chunk, or once if all keys are one chunk; a warp without a tile only helps with that.
-template <int kStep, class Operands, class Use>
+// Calls use(key, offset, left) for every 16 * kStep keys: `key` the token, `offset` its row in shared memory, `left` the
+// rows from there on. All keys are in shared memory; or, kChunked, the block stages chunk after chunk, and a warp
+// without a tile only helps with that.
+template <int kStep, bool kChunked, class Operands, class Use>
 __device__ __forceinline__ void for_keys(const TilePlan& plan, const Operands& operands, const Sources& from,
-                                         bool staged, bool active, const Use& use) {
-  for (int first = 0; first < plan.tiles * kTileRows; first += plan.chunk) {
-    if (!staged || plan.chunks() > 1) {
+                                         bool active, const Use& use) {
+  const int rows = plan.tiles * kTileRows;
+  for (int first = 0; first < rows; first += plan.chunk) {
+    if (kChunked) {
       __syncthreads();  // the last chunk has been read
       operands.stage(plan, from, first);
       __syncthreads();
     }
-    const int here = plan.tiles * kTileRows - first < plan.chunk ? plan.tiles * kTileRows - first : plan.chunk;
+    const int here = rows - first < plan.chunk ? rows - first : plan.chunk;
+    UNROLL_BY(1)
     for (int offset = 0; offset < here && active; offset += kStep * 16) use(first + offset, offset, here - offset);
+    if (!kChunked) break;  // known to the compiler, which need not keep sums across a loop
   }
 }
 
-// Scores of a lane's elements, in units of log 2: keys behind the last are -inf.
+// Scores of a lane's elements, in units of log 2; -inf from key `end` on.
 template <int kTiles>
-__device__ __forceinline__ void scale_scores(const TilePlan& plan, int key, FragmentC (&s)[kTiles]) {
+__device__ __forceinline__ void scale_scores(const TilePlan& plan, int key, int end, FragmentC (&s)[kTiles]) {
   const float scale = plan.s.scale * kLog2e;
   const int column = key + lane_index() % 4 * 2;
   UNROLL
   for (int n = 0; n < kTiles; ++n) {
     UNROLL
     for (int i = 0; i < 4; ++i) {
-      s[n].value[i] = column + 8 * n + i % 2 < plan.tokens ? s[n].value[i] * scale : -INFINITY;
+      s[n].value[i] = column + 8 * n + i % 2 < end ? s[n].value[i] * scale : -INFINITY;
     }
   }
 }
@@ -140,6 +151,8 @@ struct RunningSoftmax {
 
 template <int kTiles>
 __device__ __forceinline__ void rescale(const TwoFloats& factor, FragmentC (&sums)[kTiles]) {
+  // Rare after the first keys: skipped when no row of the warp has a new largest score.
+  if (!__any_sync(kAllLanes, factor.value[0] != 1.0f || factor.value[1] != 1.0f)) return;
   UNROLL
   for (int n = 0; n < kTiles; ++n) {
     UNROLL
@@ -147,79 +160,77 @@ __device__ __forceinline__ void rescale(const TwoFloats& factor, FragmentC (&sum
   }
 }
 
-// p becomes p~ under dropout.
-template <int kTiles>
-__device__ __forceinline__ void drop_entries(const TilePlan& plan, int64_t pair, int query, int key,
-                                             FragmentC (&p)[kTiles]) {
-  if (plan.s.dropout <= 0) return;
-  const int g = lane_index() / 4, t = lane_index() % 4;
+// Two tiles of p become p~ under dropout, without its factor.
+__device__ __forceinline__ void mask_tiles(unsigned bits, FragmentC* p) {
   UNROLL
-  for (int n = 0; n < kTiles; ++n) {
+  for (int n = 0; n < 2; ++n) {
     UNROLL
-    for (int i = 0; i < 4; ++i) {
-      p[n].value[i] *= kept_entry(plan, pair, query + g + i / 2 * 8, key + 8 * n + 2 * t + i % 2);
-    }
+    for (int i = 0; i < 4; ++i) p[n].value[i] = masked(bits, n, i, p[n].value[i]);
   }
 }
 
 __host__ __device__ constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
 
-template <int kD, int kE>
+template <int kD, int kE, bool kChunked>
 __global__ void __launch_bounds__(kAttentionWarps* kWarp, 2)
-    attention_forward_bf16_kernel(TilePlan plan, int operands_count, const float* qkv, const float* key_v,
-                                  const float* key_h, const float* value_v, const float* value_h, float* y) {
+    attention_forward_bf16_kernel(const __grid_constant__ TilePlan plan, int operands_count, const float* qkv,
+                                  const float* key_v, const float* key_h, const float* value_v, const float* value_h,
+                                  float* y) {
   using Layout = Columns<kD, kE>;
-  constexpr int kStep = 4, kOutputs = 2 * (kD + kE);
+  constexpr int kStep = 2;
   const int64_t pair = blockIdx.x;
   Shared shared;
   const KeyOperands<kD, kE> operands(plan, shared.take<bf16>(operands_count));
   bf16* strip = shared.take<bf16>(kAttentionWarps * kTileRows * plan.strip_pitch);
   strip += warp_index() * kTileRows * plan.strip_pitch;
-  const Sources from(plan, qkv, pair);
-  const TargetRows to(plan, y + plan.y_offset(pair), plan.y_row, false);
+  const Sources from = {plan, qkv + plan.qkv_offset(pair)};
   operands.stage_tables(plan, {key_v, key_h}, {value_v, value_h});
+  if (!kChunked) operands.stage(plan, from, 0);
   __syncthreads();
+  UNROLL_BY(1)
   for (int round = 0; round < plan.tiles; round += kAttentionWarps) {
-    const int tile = round + warp_index(), query = tile * kTileRows;
-    const bool active = tile < plan.tiles;
-    const PositionPair at(plan, query);
+    const int query = (round + warp_index()) * kTileRows;
+    const bool active = round + warp_index() < plan.tiles;
     FragmentA rows[kD + kE];
-    FragmentC sums[kOutputs] = {};  // outputs, then slots
+    FragmentC sums[2 * kD] = {}, slots[at_least_one(2 * kE)] = {};
     RunningSoftmax softmax;
     if (active) {
-      load_rows<kD>(from.q, query, rows);
-      if (kE > 0) shifted_terms<kD, kE>(plan, at, rows, operands.key_table, strip, rows + kD);
+      load_rows<kD>(from.q(), query, rows);
+      if (kE > 0) shifted_terms<kD, kE>(plan, query, rows, operands.key_table, strip, rows + kD);
     }
-    for_keys<kStep>(plan, operands, from, round > 0, active, [&](int key, int offset, int here) {
+    for_keys<kStep, kChunked>(plan, operands, from, active, [&](int key, int offset, int left) {
       const bf16 *keys = operands.keys + offset * Layout::kJoined, *values = operands.values + offset * Layout::kPlain;
       FragmentC p[2 * kStep] = {};
       UNROLL
       for (int n = 0; n < kStep; ++n) {
-        if (16 * n >= here) continue;
+        if (16 * n >= left) continue;
         add_dots<kD + kE>(rows, keys + 16 * n * Layout::kJoined, Layout::kJoined, p[2 * n], p[2 * n + 1]);
       }
-      scale_scores(plan, key, p);
-      rescale(softmax.add(p), sums);
-      drop_entries(plan, pair, query, key, p);
+      // Behind what is in shared memory, too: a chunk need not be whole steps.
+      scale_scores(plan, key, key + left < plan.tokens ? key + left : plan.tokens, p);
+      const TwoFloats factor = softmax.add(p);
+      rescale(factor, sums);
+      if (kE > 0) rescale(factor, slots);
       UNROLL
       for (int n = 0; n < kStep; ++n) {
-        if (16 * n >= here) continue;
+        if (16 * n >= left) continue;
+        mask_tiles(kept_bits(plan, pair, query, key + 16 * n, false), p + 2 * n);
         const FragmentA a = pack_a(p[2 * n], p[2 * n + 1]);
         add_sums<kD>(a, values + 16 * n * Layout::kPlain, Layout::kPlain, sums);
-        add_sums<kE>(a, keys + 16 * n * Layout::kJoined + Layout::kWidth, Layout::kJoined, sums + 2 * kD);
+        add_sums<kE>(a, keys + 16 * n * Layout::kJoined + Layout::kWidth, Layout::kJoined, slots);
       }
     });
     if (!active) continue;
     if (kE > 0) {
-      store_slots<kE>(plan, sums + 2 * kD, strip);
+      store_slots<kE>(plan, slots, strip);
+      const PositionPair at(plan, query);
+      UNROLL_BY(1)
       for (int b = 0; b < plan.places; b += 16) {
         add_sums<kD>(bucket_sums(plan, at, b, strip), operands.value_table + b * Layout::kPlain, Layout::kPlain, sums);
       }
     }
-    FragmentC out[2 * kD];
-    UNROLL
-    for (int n = 0; n < 2 * kD; ++n) out[n] = sums[n];
-    to.put_tile(query, out, 1.0f / quad_sum(softmax.sum[0]), 1.0f / quad_sum(softmax.sum[1]));
+    TargetRows{plan, y + plan.y_offset(pair), plan.y_row, false}.put_tile(
+        query, sums, plan.kept_scale / quad_sum(softmax.sum[0]), plan.kept_scale / quad_sum(softmax.sum[1]));
   }
 }
 
@@ -255,7 +266,7 @@ struct RowStatistics {
 };
 
 // Everything of one (image, head) in the backward pass.
-template <int kD, int kE>
+template <int kD, int kE, bool kChunked>
 struct BackwardPair {
   using Layout = Columns<kD, kE>;
   static constexpr int kSlotTiles = at_least_one(2 * kE);
@@ -270,69 +281,91 @@ struct BackwardPair {
   SourceRows dy;
   Scratch scratch;
 
-  // s and dp of the rows for 16 keys.
-  __device__ __forceinline__ void scores(const FragmentA* rows, const FragmentA* drows, int offset, FragmentC* s,
-                                         FragmentC* dp) const {
-    const bf16 *keys = operands.keys + offset * Layout::kJoined, *values = operands.values + offset * Layout::kPlain;
-    add_dots<kD + kE>(rows, keys, Layout::kJoined, s[0], s[1]);
-    add_dots<kD>(drows, values, Layout::kPlain, dp[0], dp[1]);
-    add_dots<kE>(drows + kD, keys + Layout::kWidth, Layout::kJoined, dp[0], dp[1]);
-  }
+  // What a warp has of a tile of queries: dy and both terms in registers, the queries in its strip.
+  struct QueryTile {
+    int first;
+    FragmentA terms[at_least_one(kE)], dy[kD], dterms[at_least_one(kE)];
+  };
 
-  // Loads a tile of queries with their terms, and leaves the terms in the scratch memory for the keys' part.
-  __device__ __forceinline__ void load_tile(int query, const PositionPair& at, FragmentA* rows,
-                                            FragmentA* drows) const {
-    load_rows<kD>(from.q, query, rows);
-    load_rows<kD>(dy, query, drows);
-    if (kE == 0) return;
-    shifted_terms<kD, kE>(plan, at, rows, operands.key_table, strip, rows + kD);
-    shifted_terms<kD, kE>(plan, at, drows, operands.value_table, strip, drows + kD);
+  // s and dp of the tile for 16 keys.
+  __device__ __forceinline__ void scores(const QueryTile& tile, int offset, FragmentC* s, FragmentC* dp) const {
+    const bf16 *keys = operands.keys + offset * Layout::kJoined, *values = operands.values + offset * Layout::kPlain;
+    add_strip_dots<kD>(plan, strip, keys, Layout::kJoined, s[0], s[1]);
+    add_dots<kD>(tile.dy, values, Layout::kPlain, dp[0], dp[1]);
     UNROLL
     for (int n = 0; n < kE; ++n) {
-      store_a(rows[kD + n], query, 16 * n, Layout::kSlots, scratch.terms);
-      store_a(drows[kD + n], query, 16 * n, Layout::kSlots, scratch.dterms);
+      const FragmentPairB ones = load_b_transposed(keys + Layout::kWidth + 16 * n, Layout::kJoined);
+      multiply_add(tile.terms[n], ones, s[0], s[1]);
+      multiply_add(tile.dterms[n], ones, dp[0], dp[1]);
     }
   }
 
-  // The sums over all keys that a row's g needs; W goes to the scratch memory.
-  __device__ __forceinline__ void find_statistics(int query, const PositionPair& at, const FragmentA* rows,
-                                                  const FragmentA* drows, bool staged, bool active) const {
-    constexpr int kStep = 2;
+  __device__ __forceinline__ void queries_to_strip(int first) const {
+    FragmentA rows[kD];
+    load_rows<kD>(from.q(), first, rows);
+    store_tile<kD>(plan, rows, strip);
+  }
+
+  // Also leaves the terms in the scratch memory for the keys' part.
+  __device__ __forceinline__ void load_tile(QueryTile& tile) const {
+    load_rows<kD>(dy, tile.first, tile.dy);
+    if (kE > 0) {
+      FragmentA rows[kD];
+      load_rows<kD>(from.q(), tile.first, rows);
+      shifted_terms<kD, kE>(plan, tile.first, rows, operands.key_table, strip, tile.terms);
+      shifted_terms<kD, kE>(plan, tile.first, tile.dy, operands.value_table, strip, tile.dterms);
+    }
+    UNROLL
+    for (int n = 0; n < kE; ++n) {
+      store_a(tile.terms[n], tile.first, 16 * n, Layout::kSlots, scratch.terms);
+      store_a(tile.dterms[n], tile.first, 16 * n, Layout::kSlots, scratch.dterms);
+    }
+    queries_to_strip(tile.first);
+  }
+
+  // Leaves the bucket sums of a tile in the scratch memory. use(b, sums) gets them too.
+  template <class Use>
+  __device__ __forceinline__ void find_buckets(int first, const FragmentC* slots, bf16* to, const Use& use) const {
+    store_slots<kE>(plan, slots, strip);
+    const PositionPair at(plan, first);
+    UNROLL_BY(1)
+    for (int b = 0; b < plan.places; b += 16) {
+      const FragmentA sums = bucket_sums(plan, at, b, strip);
+      store_a(sums, first, b, plan.places, to);
+      use(b, sums);
+    }
+  }
+
+  // The sums over all keys that a row's g needs, and W.
+  __device__ __forceinline__ void find_statistics(const QueryTile& tile, bool active) const {
     RunningSoftmax softmax;
     float d[2] = {};
     FragmentC w[kSlotTiles] = {};
-    for_keys<kStep>(plan, operands, from, staged, active, [&](int key, int offset, int here) {
-      FragmentC p[2 * kStep] = {}, dp[2 * kStep] = {};
-      UNROLL
-      for (int n = 0; n < kStep; ++n) {
-        if (16 * n < here) scores(rows, drows, offset + 16 * n, p + 2 * n, dp + 2 * n);
-      }
-      scale_scores(plan, key, p);
+    for_keys<1, kChunked>(plan, operands, from, active, [&](int key, int offset, int) {
+      const unsigned kept = kept_bits(plan, pair, tile.first, key, false);
+      FragmentC p[2] = {}, dp[2] = {};
+      scores(tile, offset, p, dp);
+      scale_scores(plan, key, plan.tokens, p);
       const TwoFloats factor = softmax.add(p);
-      drop_entries(plan, pair, query, key, p);
+      mask_tiles(kept, p);
       UNROLL
-      for (int row = 0; row < 2; ++row) d[row] *= factor.value[row];
-      UNROLL
-      for (int n = 0; n < 2 * kStep; ++n) {
-        UNROLL
-        for (int i = 0; i < 4; ++i) d[i / 2] += p[n].value[i] * dp[n].value[i];
+      for (int row = 0; row < 2; ++row) {
+        d[row] *= factor.value[row];
+        for (int i = 2 * row; i < 2 * row + 2; ++i) {
+          d[row] += p[0].value[i] * dp[0].value[i] + p[1].value[i] * dp[1].value[i];
+        }
       }
       if (kE == 0) return;
       rescale(factor, w);
-      UNROLL
-      for (int n = 0; n < kStep; ++n) {
-        if (16 * n >= here) continue;
-        const bf16* slots = operands.keys + (offset + 16 * n) * Layout::kJoined + Layout::kWidth;
-        add_sums<kE>(pack_a(p[2 * n], p[2 * n + 1]), slots, Layout::kJoined, w);
-      }
+      add_sums<kE>(pack_a(p[0], p[1]), operands.keys + offset * Layout::kJoined + Layout::kWidth, Layout::kJoined, w);
     });
     if (!active) return;
     TwoFloats inverse;
     UNROLL
     for (int row = 0; row < 2; ++row) {
       const float sum = quad_sum(softmax.sum[row]), total = quad_sum(d[row]);
-      const int i = query + lane_index() / 4 + 8 * row;
-      inverse.value[row] = 1.0f / sum;
+      const int i = tile.first + lane_index() / 4 + 8 * row;
+      inverse.value[row] = plan.kept_scale / sum;
       if (lane_index() % 4 > 0) continue;
       statistics.log_sum[i] = i < plan.tokens ? softmax.largest[row] + log2f(sum) : INFINITY;
       statistics.d[i] = i < plan.tokens ? total * inverse.value[row] : 0.0f;
@@ -340,74 +373,68 @@ struct BackwardPair {
     __syncwarp();  // the statistics are read by the whole warp
     if (kE == 0) return;
     rescale(inverse, w);
-    store_slots<kE>(plan, w, strip);
-    for (int b = 0; b < plan.places; b += 16) {
-      store_a(bucket_sums(plan, at, b, strip), query, b, plan.places, scratch.w);
-    }
+    find_buckets(tile.first, w, scratch.w, [](int, const FragmentA&) {});
+    queries_to_strip(tile.first);
   }
 
   // Of one element, from its score: p~ and g.
-  __device__ __forceinline__ void gradient(float log_sum, float d, int i, int j, float& s, float& dp) const {
+  __device__ __forceinline__ void gradient(float log_sum, float d, bool kept, float& s, float& dp) const {
     const float p = fast_exp2(s - log_sum);
-    s = plan.s.dropout > 0 ? p * kept_entry(plan, pair, i, j) : p;
+    s = kept ? p * plan.kept_scale : 0.0f;
     dp = plan.s.scale * (s * dp - p * d);
   }
 
-  __device__ __forceinline__ void find_query_gradients(int query, const PositionPair& at, const FragmentA* rows,
-                                                       const FragmentA* drows, bool active,
-                                                       const TargetRows& dq) const {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+  __device__ __forceinline__ void find_query_gradients(const QueryTile& tile, bool active, const TargetRows& dq) const {
+    const int row = tile.first + lane_index() / 4;
     float log_sum[2] = {}, d[2] = {};
     UNROLL
-    for (int row = 0; row < 2 && active; ++row) {
-      log_sum[row] = statistics.log_sum[query + g + 8 * row];
-      d[row] = statistics.d[query + g + 8 * row];
+    for (int k = 0; k < 2; ++k) {
+      if (!active) continue;
+      log_sum[k] = statistics.log_sum[row + 8 * k];
+      d[k] = statistics.d[row + 8 * k];
     }
-    FragmentC sums[2 * (kD + kE)] = {};  // dq, then slots
-    for_keys<1>(plan, operands, from, true, active, [&](int key, int offset, int) {
+    FragmentC sums[2 * kD] = {}, slots[kSlotTiles] = {};
+    for_keys<1, kChunked>(plan, operands, from, active, [&](int key, int offset, int) {
+      const unsigned kept = kept_bits(plan, pair, tile.first, key, false);
       FragmentC s[2] = {}, dp[2] = {};
-      scores(rows, drows, offset, s, dp);
-      scale_scores(plan, key, s);
+      scores(tile, offset, s, dp);
+      scale_scores(plan, key, plan.tokens, s);
       UNROLL
       for (int n = 0; n < 2; ++n) {
         UNROLL
         for (int i = 0; i < 4; ++i) {
-          gradient(log_sum[i / 2], d[i / 2], query + g + i / 2 * 8, key + 8 * n + 2 * t + i % 2, s[n].value[i],
-                   dp[n].value[i]);
+          gradient(log_sum[i / 2], d[i / 2], kept >> (4 * n + i) & 1, s[n].value[i], dp[n].value[i]);
         }
       }
-      add_sums<kD + kE>(pack_a(dp[0], dp[1]), operands.keys + offset * Layout::kJoined, Layout::kJoined, sums);
+      const FragmentA g = pack_a(dp[0], dp[1]);
+      const bf16* keys = operands.keys + offset * Layout::kJoined;
+      add_sums<kD>(g, keys, Layout::kJoined, sums);
+      add_sums<kE>(g, keys + Layout::kWidth, Layout::kJoined, slots);
     });
     if (!active) return;
     if (kE > 0) {
-      store_slots<kE>(plan, sums + 2 * kD, strip);
-      for (int b = 0; b < plan.places; b += 16) {
-        const FragmentA c = bucket_sums(plan, at, b, strip);
-        store_a(c, query, b, plan.places, scratch.c);
+      find_buckets(tile.first, slots, scratch.c, [&](int b, const FragmentA& c) {
         add_sums<kD>(c, operands.key_table + b * Layout::kPlain, Layout::kPlain, sums);
-      }
+      });
     }
-    FragmentC out[2 * kD];
-    UNROLL
-    for (int n = 0; n < 2 * kD; ++n) out[n] = sums[n];
-    dq.put_tile(query, out, 1, 1);
+    dq.put_tile(tile.first, sums, 1, 1);
   }
 
   __device__ __forceinline__ void query_part(const TargetRows& dq) const {
+    UNROLL_BY(1)
     for (int round = 0; round < plan.tiles; round += kAttentionWarps) {
-      const int query = (round + warp_index()) * kTileRows;
+      QueryTile tile;
+      tile.first = (round + warp_index()) * kTileRows;
       const bool active = round + warp_index() < plan.tiles;
-      const PositionPair at(plan, query);
-      FragmentA rows[kD + kE], drows[kD + kE];
-      if (active) load_tile(query, at, rows, drows);
-      find_statistics(query, at, rows, drows, round > 0, active);
-      find_query_gradients(query, at, rows, drows, active, dq);
+      if (active) load_tile(tile);
+      find_statistics(tile, active);
+      find_query_gradients(tile, active, dq);
     }
   }
 
   // Queries and dy from `first` on, with the terms that the queries' part left.
   __device__ __forceinline__ void stage_queries(int first) const {
-    stage_rows<kD>(from.q, first, plan.chunk, Layout::kJoined, queries);
+    stage_rows<kD>(from.q(), first, plan.chunk, Layout::kJoined, queries);
     stage_rows<kD>(dy, first, plan.chunk, Layout::kJoined, dys);
     constexpr int kWords = at_least_one(Layout::kSlots / 2);
     for (int i = threadIdx.x; i < plan.chunk * kWords * (kE > 0); i += kAttentionWarps * kWarp) {
@@ -419,111 +446,150 @@ struct BackwardPair {
     }
   }
 
+  // What a warp has of a tile of keys: values and slots in registers, the keys in its strip.
+  struct KeyTile {
+    int first;
+    FragmentA values[kD], slots[at_least_one(kE)];
+  };
+
+  __device__ __forceinline__ void load_tile(KeyTile& tile) const {
+    load_rows<kD>(from.k(), tile.first, tile.values);
+    store_tile<kD>(plan, tile.values, strip);
+    load_rows<kD>(from.v(), tile.first, tile.values);
+    const PositionPair at(plan, tile.first);
+    UNROLL
+    for (int n = 0; n < kE; ++n) {
+      UNROLL
+      for (int w = 0; w < 4; ++w) {
+        const int e = 16 * n + lane_index() % 4 * 2 + w / 2 * 8;
+        tile.slots[n].word[w] = slot_word(plan, w % 2 == 0 ? at.low : at.high, e);
+      }
+    }
+  }
+
   // What 16 queries give to dk and dv of 16 keys.
-  __device__ __forceinline__ void add_to_keys(const FragmentA* keys, const FragmentA* values, int key, int query,
-                                              int offset, FragmentC* dk, FragmentC* dv) const {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+  __device__ __forceinline__ void add_to_keys(const KeyTile& tile, int query, int offset, FragmentC* dk,
+                                              FragmentC* dv) const {
+    const int column = query + lane_index() % 4 * 2;
+    const unsigned kept = kept_bits(plan, pair, query, tile.first, true);
     const bf16 *q = queries + offset * Layout::kJoined, *dy_rows = dys + offset * Layout::kJoined;
     FragmentC s[2] = {}, dp[2] = {};
-    add_dots<kD + kE>(keys, q, Layout::kJoined, s[0], s[1]);
-    add_dots<kD + kE>(values, dy_rows, Layout::kJoined, dp[0], dp[1]);
+    add_strip_dots<kD>(plan, strip, q, Layout::kJoined, s[0], s[1]);
+    add_dots<kE>(tile.slots, q + Layout::kWidth, Layout::kJoined, s[0], s[1]);
+    add_dots<kD>(tile.values, dy_rows, Layout::kJoined, dp[0], dp[1]);
+    add_dots<kE>(tile.slots, dy_rows + Layout::kWidth, Layout::kJoined, dp[0], dp[1]);
     UNROLL
     for (int n = 0; n < 2; ++n) {
       UNROLL
       for (int i = 0; i < 4; ++i) {
-        const int column = query + 8 * n + 2 * t + i % 2;
+        const int j = column + 8 * n + i % 2;
         s[n].value[i] *= plan.s.scale * kLog2e;
-        gradient(statistics.log_sum[column], statistics.d[column], column, key + g + i / 2 * 8, s[n].value[i],
-                 dp[n].value[i]);
+        gradient(statistics.log_sum[j], statistics.d[j], kept >> (4 * n + i) & 1, s[n].value[i], dp[n].value[i]);
       }
     }
     add_sums<kD>(pack_a(s[0], s[1]), dy_rows, Layout::kJoined, dv);
     add_sums<kD>(pack_a(dp[0], dp[1]), q, Layout::kJoined, dk);
   }
 
-  // A tile of keys and values with its slots, as A.
-  __device__ __forceinline__ void load_keys(int key, FragmentA* keys, FragmentA* values) const {
-    load_rows<kD>(from.k, key, keys);
-    load_rows<kD>(from.v, key, values);
-    const PositionPair at(plan, key);
-    UNROLL
-    for (int n = 0; n < kE; ++n) {
-      UNROLL
-      for (int w = 0; w < 4; ++w) {
-        const int e = 16 * n + lane_index() % 4 * 2 + w / 2 * 8;
-        keys[kD + n].word[w] = values[kD + n].word[w] = slot_word(plan, w % 2 == 0 ? at.low : at.high, e);
-      }
+  // Rows first .. first + count - 1 of bucket sums, from the scratch memory into the strips.
+  __device__ __forceinline__ void stage_buckets(const bf16* sums, int first, int count) const {
+    const int words = plan.places / 2;
+    __syncthreads();  // the strips have been read
+    for (int i = threadIdx.x; i < count * words; i += kAttentionWarps * kWarp) {
+      const int r = i / words, b = i % words * 2;
+      store_word(strips + r * plan.strip_pitch + b, load_word(sums + (first + r) * plan.places + b));
     }
+    __syncthreads();
   }
 
-  // Adds sums^T rows over the staged queries, rows [queries, D], to places x D of the block's table gradients.
+  // Adds sums^T rows over the staged queries, rows [queries, D], to the block's table gradient [places, D]. A warp has
+  // kUnits tiles of 16 x 16 of it at a time.
   __device__ __forceinline__ void add_to_table(const bf16* sums, const bf16* rows, int first, bool add,
                                                float* table) const {
+    constexpr int kUnits = 4, kMost = kAttentionWarps * kTileRows;
     const int here = plan.tiles * kTileRows - first < plan.chunk ? plan.tiles * kTileRows - first : plan.chunk;
-    const int pitch = plan.strip_pitch, most = kAttentionWarps * kTileRows;
-    for (int start = 0; start < here; start += most) {
-      const int count = here - start < most ? here - start : most;
-      __syncthreads();  // the strips have been read
-      for (int i = threadIdx.x; i < count * plan.places / 2; i += kAttentionWarps * kWarp) {
-        const int r = i / (plan.places / 2), b = i % (plan.places / 2) * 2;
-        store_word(strips + r * pitch + b, load_word(sums + (first + start + r) * plan.places + b));
-      }
-      __syncthreads();
-      for (int unit = warp_index(); unit < plan.places / 16 * kD; unit += kAttentionWarps) {
-        const int b = unit / kD * 16, column = unit % kD * 16;
-        FragmentC sum[2] = {};
-        for (int i = 0; i < count; i += 16) {
-          const FragmentA a = load_a_transposed(strips + i * pitch + b, pitch);
-          add_sums<1>(a, rows + (start + i) * Layout::kJoined + column, Layout::kJoined, sum);
-        }
-        float* to = table + (b + lane_index() / 4) * Layout::kWidth + column + lane_index() % 4 * 2;
+    const int units = plan.places / 16 * kD, pitch = plan.strip_pitch;
+    UNROLL_BY(1)
+    for (int base = warp_index(); base - warp_index() < units; base += kUnits * kAttentionWarps) {
+      FragmentC sum[kUnits][2] = {};
+      UNROLL_BY(1)
+      for (int start = 0; start < here; start += kMost) {
+        const int count = here - start < kMost ? here - start : kMost;
+        stage_buckets(sums, first + start, count);
         UNROLL
-        for (int n = 0; n < 2; ++n) {
-          UNROLL
-          for (int i = 0; i < 4; ++i) {
-            put(to + i / 2 * 8 * Layout::kWidth + 8 * n + i % 2, sum[n].value[i], add || first + start > 0);
+        for (int u = 0; u < kUnits; ++u) {
+          const int unit = base + u * kAttentionWarps;
+          UNROLL_BY(1)
+          for (int i = 0; i < count && unit < units; i += 16) {
+            const FragmentA a = load_a_transposed(strips + i * pitch + unit / kD * 16, pitch);
+            add_sums<1>(a, rows + (start + i) * Layout::kJoined + unit % kD * 16, Layout::kJoined, sum[u]);
           }
         }
       }
+      UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        const int unit = base + u * kAttentionWarps, b = unit / kD * 16, column = unit % kD * 16;
+        if (unit >= units) continue;
+        float* to = table + (b + lane_index() / 4) * Layout::kWidth + column + lane_index() % 4 * 2;
+        UNROLL
+        for (int k = 0; k < 8; ++k) {
+          put(to + k % 4 / 2 * 8 * Layout::kWidth + k / 4 * 8 + k % 2, sum[u][k / 4].value[k % 4], add || first > 0);
+        }
+      }
     }
   }
 
-  __device__ __forceinline__ void key_part(const TargetRows& dk, const TargetRows& dv, bool add_tables,
-                                           float* tables) const {
+  __device__ __forceinline__ void stage_between_barriers(int first) const {
+    __syncthreads();  // what was in this memory has been read
+    stage_queries(first);
+    __syncthreads();
+  }
+
+  // Leaves all queries in shared memory, where they are one chunk.
+  __device__ __forceinline__ void table_part(bool add, float* tables) const {
+    for (int first = 0; first < plan.tiles * kTileRows; first += plan.chunk) {
+      stage_between_barriers(first);
+      if (kE > 0) {
+        add_to_table(scratch.c, queries, first, add, tables);
+        add_to_table(scratch.w, dys, first, add, tables + plan.places * Layout::kWidth);
+      }
+      if (!kChunked) break;  // as in for_keys
+    }
+    __syncthreads();  // the strips have been read
+  }
+
+  __device__ __forceinline__ void key_part(const TargetRows& dk, const TargetRows& dv) const {
+    const int rows = plan.tiles * kTileRows;
+    UNROLL_BY(1)
     for (int round = 0; round < plan.tiles; round += kAttentionWarps) {
-      const int key = (round + warp_index()) * kTileRows;
       const bool active = round + warp_index() < plan.tiles;
-      FragmentA keys[kD + kE], values[kD + kE];
+      KeyTile tile;
+      tile.first = (round + warp_index()) * kTileRows;
       FragmentC key_sums[2 * kD] = {}, value_sums[2 * kD] = {};
-      if (active) load_keys(key, keys, values);
-      for (int first = 0; first < plan.tiles * kTileRows; first += plan.chunk) {
-        if (round == 0 || plan.chunks() > 1) {
-          __syncthreads();  // what was in this memory has been read
-          stage_queries(first);
-          __syncthreads();
+      if (active) load_tile(tile);
+      for (int first = 0; first < rows; first += plan.chunk) {
+        if (kChunked) stage_between_barriers(first);
+        const int here = rows - first < plan.chunk ? rows - first : plan.chunk;
+        UNROLL_BY(1)
+        for (int offset = 0; offset < here && active; offset += kTileRows) {
+          add_to_keys(tile, first + offset, offset, key_sums, value_sums);
         }
-        const int here = plan.tiles * kTileRows - first < plan.chunk ? plan.tiles * kTileRows - first : plan.chunk;
-        for (int offset = 0; offset < here && active; offset += 16) {
-          add_to_keys(keys, values, key, first + offset, offset, key_sums, value_sums);
-        }
-        if (round > 0 || kE == 0) continue;
-        add_to_table(scratch.c, queries, first, add_tables, tables);
-        add_to_table(scratch.w, dys, first, add_tables, tables + plan.places * Layout::kWidth);
+        if (!kChunked) break;  // as in for_keys
       }
       if (!active) continue;
-      dk.put_tile(key, key_sums, 1, 1);
-      dv.put_tile(key, value_sums, 1, 1);
+      dk.put_tile(tile.first, key_sums, 1, 1);
+      dv.put_tile(tile.first, value_sums, 1, 1);
     }
   }
 };
 
 // partial [blocks, 2, places, 16 kD]: the block's part of the gradients of the joined tables of keys and of values.
-template <int kD, int kE>
+template <int kD, int kE, bool kChunked>
 __global__ void __launch_bounds__(kAttentionWarps* kWarp, 2)
-    attention_backward_bf16_kernel(TilePlan plan, int operands_count, int64_t pairs, int64_t per_block,
-                                   const float* qkv, const float* key_v, const float* key_h, const float* value_v,
-                                   const float* value_h, const float* dy, float* dqkv, bool add, bf16* scratch,
-                                   float* partial) {
+    attention_backward_bf16_kernel(const __grid_constant__ TilePlan plan, int operands_count, int64_t pairs,
+                                   int64_t per_block, const float* qkv, const float* key_v, const float* key_h,
+                                   const float* value_v, const float* value_h, const float* dy, float* dqkv, bool add,
+                                   bf16* scratch, float* partial) {
   using Layout = Columns<kD, kE>;
   Shared shared;
   bf16* memory = shared.take<bf16>(operands_count);
@@ -534,24 +600,25 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp, 2)
   scratch += blockIdx.x * Scratch::elements(plan, Layout::kSlots);
   const int64_t begin = blockIdx.x * per_block, end = begin + per_block < pairs ? begin + per_block : pairs;
   for (int64_t pair = begin; pair < end; ++pair) {
-    const BackwardPair<kD, kE> work = {plan,
-                                       pair,
-                                       {plan, memory},
-                                       memory,
-                                       memory + plan.chunk * Layout::kJoined,
-                                       strips,
-                                       strips + warp_index() * kTileRows * plan.strip_pitch,
-                                       statistics,
-                                       {plan, qkv, pair},
-                                       {plan, dy + plan.y_offset(pair), plan.y_row},
-                                       {plan, Layout::kSlots, scratch}};
+    const BackwardPair<kD, kE, kChunked> work = {plan,
+                                                 pair,
+                                                 {plan, memory},
+                                                 memory,
+                                                 memory + plan.chunk * Layout::kJoined,
+                                                 strips,
+                                                 strips + warp_index() * kTileRows * plan.strip_pitch,
+                                                 statistics,
+                                                 {plan, qkv + plan.qkv_offset(pair)},
+                                                 {plan, dy + plan.y_offset(pair), plan.y_row, plan.aligned_dy},
+                                                 {plan, Layout::kSlots, scratch}};
     float* dq = dqkv + plan.qkv_offset(pair);
     __syncthreads();  // the last pair's queries have been read
     work.operands.stage_tables(plan, {key_v, key_h}, {value_v, value_h});
+    if (!kChunked) work.operands.stage(plan, work.from, 0);
     __syncthreads();
     work.query_part({plan, dq, plan.qkv_row, add});
-    work.key_part({plan, dq + plan.y_row, plan.qkv_row, add}, {plan, dq + 2 * plan.y_row, plan.qkv_row, add},
-                  pair > begin, tables);
+    work.table_part(pair > begin, tables);
+    work.key_part({plan, dq + plan.y_row, plan.qkv_row, add}, {plan, dq + 2 * plan.y_row, plan.qkv_row, add});
   }
 }
 
@@ -583,74 +650,94 @@ __global__ void attention_table_bf16_kernel(TilePlan plan, int64_t blocks, int p
 
 int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 
-// A shape with the kernels' sizes: D in steps of 16, slots in steps of 16. Not usable: kD is 0.
+// A shape with the kernels' sizes: D and slots in steps of 16. Not usable: kd is 0.
 struct Fit {
   TilePlan plan;
   int kd, ke;
   int operands_count;  // elements of bf16
   size_t bytes;
+  bool chunked() const { return plan.chunk < plan.tiles * kTileRows; }
 };
 
-int64_t operands_of(const TilePlan& plan, int kd, int ke, bool backward) {
-  const int64_t joined = 16 * (kd + ke) + 8, plain = 16 * kd + 8;
-  const int64_t keys = plan.chunk * (joined + plain) + 2 * plan.places * plain, queries = 2 * plan.chunk * joined;
-  return backward && queries > keys ? queries : keys;
-}
-
-// The most rows in shared memory at a time that let two blocks share a multiprocessor if all rows fit so, else that a
-// block can have.
-Fit fit(const AttentionShape& s, bool backward) {
-  Fit f = {};
-  const bool relative = s.max_relative_position > 0;
-  const int64_t slots = relative ? 2 * s.side + 1 : 0;
-  if (s.head_dim > 64 || slots > 64) return f;
-  TilePlan& plan = f.plan;
+TilePlan tile_plan(const AttentionShape& s) {
+  TilePlan plan = {};
   plan.s = s;
   plan.tokens = static_cast<int>(s.tokens);
-  plan.tiles = static_cast<int>(padded(s.tokens) / 16);
+  plan.tiles = static_cast<int>(padded(s.tokens) / kTileRows);
   plan.width = static_cast<int>(s.head_dim);
   plan.side = static_cast<int>(s.side);
   plan.m = static_cast<int>(at_most(s.side - 1, s.max_relative_position));
   plan.skip = static_cast<int>(s.max_relative_position) - plan.m;
   plan.span = 2 * plan.m + 1;
-  plan.places = relative ? static_cast<int>(padded(2 * plan.span + 1)) : 0;
+  plan.places = s.max_relative_position > 0 ? static_cast<int>(padded(2 * plan.span + 1)) : 0;
+  plan.kept_scale = s.dropout > 0 ? 1 / (1 - s.dropout) : 1;
   plan.qkv_row = 3 * s.heads * s.head_dim;
   plan.y_row = s.heads * s.head_dim;
-  f.ke = slots == 0 ? 0 : slots <= 32 ? 2 : 4;
-  plan.strip_pitch = static_cast<int>(at_least(plan.places, 32 * f.ke)) + 8;
-  const int kd = s.head_dim <= 32 ? 2 : 4;
-  for (plan.chunk = plan.tiles * 16; plan.chunk > 0; plan.chunk -= 16) {
-    const int64_t operands = operands_of(plan, kd, f.ke, backward);
-    f.operands_count = static_cast<int>(operands);
-    f.bytes = shared_bytes<bf16>(operands) + shared_bytes<bf16>(kAttentionWarps * kTileRows * plan.strip_pitch) +
-              (backward ? 2 * shared_bytes<float>(plan.tiles * kTileRows) : 0);
-    if (f.bytes > shared_memory_limit()) continue;
-    f.kd = kd;
-    break;
+  return plan;
+}
+
+// What a block of the kernels for kd and ke needs with the plan's chunk.
+void set_bytes(bool backward, Fit& f) {
+  TilePlan& plan = f.plan;
+  plan.strip_pitch = static_cast<int>(at_least(at_least(plan.places, 16 * f.kd), 32 * f.ke)) + 8;
+  const int joined = 16 * (f.kd + f.ke) + 8, plain = 16 * f.kd + 8;
+  const int keys = plan.chunk * (joined + plain) + 2 * plan.places * plain, queries = 2 * plan.chunk * joined;
+  f.operands_count = backward && queries > keys ? queries : keys;
+  f.bytes = shared_bytes<bf16>(f.operands_count) + shared_bytes<bf16>(kAttentionWarps * kTileRows * plan.strip_pitch) +
+            (backward ? 2 * shared_bytes<float>(plan.tiles * kTileRows) : 0);
+}
+
+// All rows at a time if a block can have so much memory, else the largest chunk. (Smaller chunks would let two blocks
+// share a multiprocessor, but every round of tiles has to read every chunk again.)
+Fit fit(const AttentionShape& s, bool backward) {
+  const int64_t slots = s.max_relative_position > 0 ? 2 * s.side + 1 : 0;
+  Fit f = {tile_plan(s), s.head_dim <= 32 ? 2 : 4, slots == 0 ? 0 : slots <= 32 ? 2 : 4, 0, 0};
+  const size_t limit = shared_memory_limit();
+  f.plan.chunk = f.plan.tiles * kTileRows;
+  set_bytes(backward, f);
+  if (f.bytes > limit) f.kd = 4;  // chunks are rare: kernels for the larger width only
+  for (; f.plan.chunk > 0; f.plan.chunk -= kTileRows) {
+    set_bytes(backward, f);
+    if (f.bytes <= limit) break;
   }
+  if (s.head_dim > 64 || slots > 64 || f.plan.chunk <= 0) f.kd = 0;
   return f;
 }
 
-// Calls use(D, E) with the sizes as integral constants.
+void set_alignment(const float* qkv, const float* dy, const float* output, TilePlan& plan) {
+  const auto aligned = [&](const float* data, int64_t floats) {
+    return reinterpret_cast<uintptr_t>(data) % (sizeof(float) * floats) == 0 && plan.width % floats == 0;
+  };
+  plan.aligned_qkv = aligned(qkv, 4);
+  plan.aligned_dy = aligned(dy, 4);
+  plan.aligned_output = aligned(output, 2);
+}
+
+template <int n>
+using Constant = std::integral_constant<int, n>;
+
+// Calls use(D, E, chunked) with the sizes as constants.
 template <class Use>
 void with_columns(const Fit& f, const Use& use) {
-  const auto with_slots = [&](auto d) {
-    if (f.ke == 0) return use(d, std::integral_constant<int, 0>());
-    if (f.ke == 2) return use(d, std::integral_constant<int, 2>());
-    return use(d, std::integral_constant<int, 4>());
+  const auto with_slots = [&](auto d, auto chunked) {
+    if (f.ke == 0) return use(d, Constant<0>(), chunked);
+    if (f.ke == 2) return use(d, Constant<2>(), chunked);
+    return use(d, Constant<4>(), chunked);
   };
-  if (f.kd == 2) return with_slots(std::integral_constant<int, 2>());
-  return with_slots(std::integral_constant<int, 4>());
+  if (f.chunked()) return with_slots(Constant<4>(), std::true_type());
+  if (f.kd == 2) return with_slots(Constant<2>(), std::false_type());
+  return with_slots(Constant<4>(), std::false_type());
 }
 
 }  // namespace
 
 bool attention_forward_bf16(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                             const float* value_v, const float* value_h, float* y) {
-  const Fit f = fit(s, false);
+  Fit f = fit(s, false);
   if (f.kd == 0) return false;
-  with_columns(f, [&](auto d, auto e) {
-    const auto kernel = attention_forward_bf16_kernel<decltype(d)::value, decltype(e)::value>;
+  set_alignment(qkv, nullptr, y, f.plan);
+  with_columns(f, [&](auto d, auto e, auto chunked) {
+    const auto kernel = attention_forward_bf16_kernel<decltype(d)::value, decltype(e)::value, decltype(chunked)::value>;
     LAUNCH_AS("attention_forward_bf16_kernel", kernel, blocks_for(s.batch * s.heads, 1), kAttentionWarps * kWarp,
               f.bytes, stream(), f.plan, f.operands_count, qkv, key_v, key_h, value_v, value_h, y);
   });
@@ -660,16 +747,18 @@ bool attention_forward_bf16(const AttentionShape& s, const float* qkv, const flo
 bool attention_backward_bf16(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                              const float* value_v, const float* value_h, const float* dy, float* dqkv, bool add,
                              float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
-  const Fit f = fit(s, true);
+  Fit f = fit(s, true);
   if (f.kd == 0) return false;
+  set_alignment(qkv, dy, dqkv, f.plan);
   const int64_t pairs = s.batch * s.heads, per_block = at_least(1, (pairs + kMostBlocks - 1) / kMostBlocks);
   const int64_t elements = 2 * static_cast<int64_t>(f.plan.places) * 16 * f.kd;
   const unsigned blocks = blocks_for(pairs, per_block);
   if (blocks == 0) return true;
   const Workspace<bf16> scratch(blocks * Scratch::elements(f.plan, 16 * f.ke));
   const Workspace<float> partial(blocks * elements);
-  with_columns(f, [&](auto d, auto e) {
-    const auto kernel = attention_backward_bf16_kernel<decltype(d)::value, decltype(e)::value>;
+  with_columns(f, [&](auto d, auto e, auto chunked) {
+    const auto kernel =
+        attention_backward_bf16_kernel<decltype(d)::value, decltype(e)::value, decltype(chunked)::value>;
     LAUNCH_AS("attention_backward_bf16_kernel", kernel, blocks, kAttentionWarps * kWarp, f.bytes, stream(), f.plan,
               f.operands_count, pairs, per_block, qkv, key_v, key_h, value_v, value_h, dy, dqkv, add, scratch.data(),
               partial.data());

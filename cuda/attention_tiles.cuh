@@ -15,18 +15,20 @@
 
 namespace entangle::gpu {
 
-// 7 warps share the 13 tiles of 197 tokens in two rounds.
-inline constexpr int kAttentionWarps = 7, kTileRows = 16;
+inline constexpr int kAttentionWarps = 4, kTileRows = 16;
 
 struct TilePlan {
   AttentionShape s;
   int tokens, tiles, width, side, m;
-  int skip;         // rows of a table between row 0 and the first that occurs
-  int span;         // distances: 2m + 1
-  int places;       // of the joined table, padded to 16; 0 without relative position
-  int strip_pitch;  // a strip is a warp's own 16 rows of bf16, as wide as the places, or half as many floats
-  int chunk;        // rows of keys, or of queries, in shared memory at a time
+  int skip;          // rows of a table between row 0 and the first that occurs
+  int span;          // distances: 2m + 1
+  int places;        // of the joined table, padded to 16; 0 without relative position
+  int strip_pitch;   // a strip is a warp's own 16 rows of bf16, as wide as the places, or half as many floats
+  int chunk;         // rows of keys, or of queries, in shared memory at a time
+  float kept_scale;  // 1 / (1 - dropout)
   int64_t qkv_row, y_row;
+  // Whether rows can be read four at a time, and written two at a time.
+  bool aligned_qkv, aligned_dy, aligned_output;
 
   __host__ __device__ int64_t qkv_offset(int64_t pair) const {
     return pair / s.heads * tokens * qkv_row + pair % s.heads * width;
@@ -88,6 +90,7 @@ __device__ inline float sum_at_place(const TilePlan& plan, const Position& from,
     if (first < 0) first = 0;
     if (last >= plan.side) last = plan.side - 1;
   }
+  UNROLL_BY(1)
   for (int e = first; e <= last; ++e) sum += slots[e];
   return sum;
 }
@@ -101,28 +104,22 @@ struct alignas(8) TwoFloats {
   float value[2];
 };
 
-// Rows of floats in device memory: N rows of `width`, zeros outside. `vector`: four at a time are aligned.
+// Rows of floats in device memory: N rows of D, zeros outside. `vector`: four at a time are aligned. What is not the
+// pointer comes from the kernel's parameters, so that it takes no registers.
 struct SourceRows {
+  const TilePlan& plan;
   const float* data;
-  int64_t stride;
-  int rows, width;
-  bool vector;
+  const int64_t& stride;
+  const bool& vector;
 
-  __device__ SourceRows(const TilePlan& plan, const float* from, int64_t row)
-      : data(from),
-        stride(row),
-        rows(plan.tokens),
-        width(plan.width),
-        vector(reinterpret_cast<uintptr_t>(from) % sizeof(FourFloats) == 0 && row % 4 == 0 && plan.width % 4 == 0) {}
-
-  __device__ float at(int r, int c) const { return c < width ? data[r * stride + c] : 0.0f; }
+  __device__ float at(int r, int c) const { return c < plan.width ? data[r * stride + c] : 0.0f; }
   __device__ FourFloats four(int r, int c) const {
-    if (r >= rows || c >= width) return {};
+    if (r >= plan.tokens || c >= plan.width) return {};
     if (vector) return *reinterpret_cast<const FourFloats*>(data + r * stride + c);
     return {{at(r, c), at(r, c + 1), at(r, c + 2), at(r, c + 3)}};
   }
   __device__ uint32_t word(int r, int c) const {
-    if (r >= rows || c >= width) return 0;
+    if (r >= plan.tokens || c >= plan.width) return 0;
     if (!vector) return pack_bf16(at(r, c), at(r, c + 1));
     const TwoFloats two = *reinterpret_cast<const TwoFloats*>(data + r * stride + c);
     return pack_bf16(two.value[0], two.value[1]);
@@ -131,42 +128,38 @@ struct SourceRows {
 
 // Rows of floats that are written: a lane has pairs of columns.
 struct TargetRows {
+  const TilePlan& plan;
   float* data;
-  int64_t stride;
-  int rows, width;
-  bool vector, add;
+  const int64_t& stride;
+  bool add;
 
-  __device__ TargetRows(const TilePlan& plan, float* to, int64_t row, bool adds)
-      : data(to),
-        stride(row),
-        rows(plan.tokens),
-        width(plan.width),
-        vector(reinterpret_cast<uintptr_t>(to) % sizeof(TwoFloats) == 0 && row % 2 == 0 && plan.width % 2 == 0),
-        add(adds) {}
-
-  __device__ __forceinline__ void put_two(int r, int c, float low, float high) const {
-    if (r >= rows || c >= width) return;
-    float* to = data + r * stride + c;
-    if (vector) {
-      TwoFloats* two = reinterpret_cast<TwoFloats*>(to);
-      const TwoFloats before = add ? *two : TwoFloats{};
-      *two = {{before.value[0] + low, before.value[1] + high}};
+  // Columns c and c + 1, from a row's beginning.
+  __device__ __forceinline__ void put_two(float* row, int c, float low, float high) const {
+    if (c >= plan.width) return;
+    if (plan.aligned_output) {
+      TwoFloats* to = reinterpret_cast<TwoFloats*>(row + c);
+      *to = add ? TwoFloats{{to->value[0] + low, to->value[1] + high}} : TwoFloats{{low, high}};
       return;
     }
-    put(to, low, add);
-    if (c + 1 < width) put(to + 1, high, add);
+    put(row + c, low, add);
+    if (c + 1 < plan.width) put(row + c + 1, high, add);
   }
-  // A tile of 16 rows from `first` on.
+  // Half a tile of 16 rows from `first` on: rows 8 half .. 8 half + 7.
   template <int kTiles>
-  __device__ __forceinline__ void put_tile(int first, const FragmentC (&tile)[kTiles], float low_scale,
-                                           float high_scale) const {
-    const int r = first + lane_index() / 4, c = lane_index() % 4 * 2;
+  __device__ __forceinline__ void put_half(int first, int half, const FragmentC (&tile)[kTiles], float scale) const {
+    const int r = first + lane_index() / 4 + 8 * half;
+    if (r >= plan.tokens) return;
+    float* row = data + r * stride;
     UNROLL
     for (int n = 0; n < kTiles; ++n) {
-      const float* value = tile[n].value;
-      put_two(r, 8 * n + c, value[0] * low_scale, value[1] * low_scale);
-      put_two(r + 8, 8 * n + c, value[2] * high_scale, value[3] * high_scale);
+      const float* value = tile[n].value + 2 * half;
+      put_two(row, 8 * n + lane_index() % 4 * 2, value[0] * scale, value[1] * scale);
     }
+  }
+  template <int kTiles>
+  __device__ __forceinline__ void put_tile(int first, const FragmentC (&tile)[kTiles], float low, float high) const {
+    put_half(first, 0, tile, low);
+    put_half(first, 1, tile, high);
   }
 };
 
@@ -229,6 +222,31 @@ __device__ __forceinline__ void load_rows(const SourceRows& from, int first, Fra
   }
 }
 
+// A tile of kD steps of A in the warp's strip, from where load_a takes it: fewer registers.
+template <int kD>
+__device__ __forceinline__ void store_tile(const TilePlan& plan, const FragmentA* a, bf16* strip) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  __syncwarp();  // the strip has been read
+  UNROLL
+  for (int step = 0; step < kD; ++step) {
+    UNROLL
+    for (int w = 0; w < 4; ++w) {
+      store_word(strip + (g + w % 2 * 8) * plan.strip_pitch + 16 * step + 2 * t + w / 2 * 8, a[step].word[w]);
+    }
+  }
+  __syncwarp();
+}
+
+// left, right += the strip's tile [16, 16 kSteps] times 16 rows, transposed.
+template <int kSteps>
+__device__ __forceinline__ void add_strip_dots(const TilePlan& plan, const bf16* strip, const bf16* rows, int pitch,
+                                               FragmentC& left, FragmentC& right) {
+  UNROLL
+  for (int step = 0; step < kSteps; ++step) {
+    multiply_add(load_a(strip + 16 * step, plan.strip_pitch), load_b_transposed(rows + 16 * step, pitch), left, right);
+  }
+}
+
 // left, right += A [16, 16 kSteps] times 16 rows, transposed.
 template <int kSteps>
 __device__ __forceinline__ void add_dots(const FragmentA* a, const bf16* rows, int pitch, FragmentC& left,
@@ -262,13 +280,15 @@ struct PositionPair {
       : low(position_of(plan, first + lane_index() / 4)), high(position_of(plan, first + lane_index() / 4 + 8)) {}
 };
 
-// terms[kE steps] = the rows' products with the joined table, shifted to the slots.
+// terms[kE steps] = the rows' products with the joined table, shifted to the slots as the tokens from `first` on see them.
 template <int kD, int kE>
-__device__ __forceinline__ void shifted_terms(const TilePlan& plan, const PositionPair& at, const FragmentA* rows,
-                                              const bf16* table, bf16* strip, FragmentA* terms) {
+__device__ __forceinline__ void shifted_terms(const TilePlan& plan, int first, const FragmentA* rows, const bf16* table,
+                                              bf16* strip, FragmentA* terms) {
   constexpr int kPitch = Columns<kD, kE>::kPlain;
+  const PositionPair at(plan, first);
   const int g = lane_index() / 4, t = lane_index() % 4;
   __syncwarp();  // the strip has been read
+  UNROLL_BY(1)
   for (int b = 0; b < plan.places; b += 16) {
     FragmentC left = {}, right = {};
     add_dots<kD>(rows, table + b * kPitch, kPitch, left, right);
@@ -335,10 +355,24 @@ __device__ inline float quad_max(float value) {
   return fmaxf(value, __shfl_xor_sync(kAllLanes, value, 2));
 }
 
-// 1 / (1 - rate) where entry (i, j) of p survives dropout, else 0.
-__device__ inline float kept_entry(const TilePlan& plan, int64_t pair, int i, int j) {
-  const uint64_t index = static_cast<uint64_t>((pair * plan.tokens + i) * plan.tokens + j);
-  return rng_uniform(plan.s.key, index) >= plan.s.dropout ? 1.0f / (1.0f - plan.s.dropout) : 0.0f;
+// Which of a lane's eight elements of two tiles side by side survive dropout, as bits 4 n + i; all without dropout. The
+// tiles' rows are queries from `query` on and their columns keys from `key` on, or, `transposed`, the other way round.
+__device__ __forceinline__ unsigned kept_bits(const TilePlan& plan, int64_t pair, int query, int key, bool transposed) {
+  unsigned bits = 0xffu;
+  if (plan.s.dropout <= 0) return bits;
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  UNROLL_BY(1)
+  for (int k = 0; k < 8; ++k) {
+    const int row = g + k % 4 / 2 * 8, column = k / 4 * 8 + 2 * t + k % 2;
+    const int64_t i = query + (transposed ? column : row), j = key + (transposed ? row : column);
+    const uint64_t index = static_cast<uint64_t>((pair * plan.tokens + i) * plan.tokens + j);
+    if (rng_uniform(plan.s.key, index) < plan.s.dropout) bits &= ~(1u << k);
+  }
+  return bits;
+}
+// An element of p under the mask: p~ without its factor 1 / (1 - rate).
+__device__ __forceinline__ float masked(unsigned bits, int n, int i, float p) {
+  return bits >> (4 * n + i) & 1 ? p : 0.0f;
 }
 
 }  // namespace entangle::gpu

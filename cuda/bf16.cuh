@@ -219,6 +219,12 @@ __device__ inline const bf16* row_across(const bf16* tile, int pitch) {
   return tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8;
 }
 
+// A[m][k] = tile[m][k].
+__device__ __forceinline__ FragmentA load_a(const bf16* tile, int pitch) {
+  FragmentA a;
+  ldmatrix<false>(row_down(tile, pitch), a.word);
+  return a;
+}
 // A[m][k] = tile[k][m].
 __device__ inline FragmentA load_a_transposed(const bf16* tile, int pitch) {
   FragmentA a;

@@ -27,7 +27,6 @@ std::string version_text(int version) { return concat(version / 1000, ".", versi
 struct Device {
   cudaStream_t stream = nullptr;
   cublasHandle_t blas = nullptr;
-  int shared_memory = 0;
 };
 
 Device open_device() {
@@ -36,7 +35,6 @@ Device open_device() {
   Device device;
   CUDA_CHECK(cudaSetDevice(selected));
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
-  CUDA_CHECK(cudaDeviceGetAttribute(&device.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
   CUBLAS_CHECK(cublasSetMathMode(device.blas, CUBLAS_DEFAULT_MATH));  // fp32 products in fp32, not in TF32
@@ -97,7 +95,12 @@ void select_device(int index) {
 
 cudaStream_t stream() { return device().stream; }
 cublasHandle_t blas() { return device().blas; }
-size_t shared_memory_limit() { return static_cast<size_t>(device().shared_memory); }
+size_t shared_memory_limit() {
+  int bytes = 0;
+  stream();  // the device is open
+  CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
+  return static_cast<size_t>(bytes);
+}
 
 void* system_allocate(size_t bytes) {
   stream();  // the device is open, or the reason why not is told
