@@ -26,6 +26,7 @@
 // Numerics. fp32. The largest score is subtracted before any exponential. A NaN reaches its row, since it enters the
 // sum.
 // No atomics: table gradients are summed by (image, head), then over those in ascending order. The same bits always.
+#include "cuda/attention_bf16.h"
 #include "cuda/device.cuh"
 #include "engine/ops.h"
 
@@ -349,6 +350,10 @@ void with_rows(const Plan& plan, const SharedBytes& bytes, const Launch& launch)
 
 void attention_forward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                        const float* value_v, const float* value_h, float* y, float* p) {
+  if (s.precision == Precision::bf16 && p == nullptr &&
+      attention_forward_bf16(s, qkv, key_v, key_h, value_v, value_h, y)) {
+    return;
+  }
   with_rows(Plan(s), forward_shared_bytes, [&](int rows, size_t bytes) {
     const auto kernel = rows == 4   ? attention_forward_kernel<4>
                         : rows == 2 ? attention_forward_kernel<2>
@@ -361,6 +366,11 @@ void attention_forward(const AttentionShape& s, const float* qkv, const float* k
 void attention_backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
                         const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
                         bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
+  if (s.precision == Precision::bf16 && p == nullptr &&
+      attention_backward_bf16(s, qkv, key_v, key_h, value_v, value_h, dy, dqkv, add, dkey_v, dkey_h, dvalue_v,
+                              dvalue_h)) {
+    return;
+  }
   if (p == nullptr) {
     const Workspace<float> again(attention_scores(s)), unused(attention_values(s));
     attention_forward(s, qkv, key_v, key_h, value_v, value_h, unused.data(), again.data());

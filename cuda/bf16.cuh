@@ -8,6 +8,10 @@
 //   B: rows 2t, 2t+1 and 2t+8, 2t+9 of column g            b[0] (2t.., g)  b[1] (2t+8.., g)
 //   C: rows g and g+8, columns 2t, 2t+1                     c[0] c[1] (g, 2t..)  c[2] c[3] (g+8, 2t..)
 // two bf16 to a word, the lower index in the lower half.
+//
+// Fragments come from matrices in shared memory, rows of bf16 at multiples of 16 bytes, by ldmatrix: four 8 x 8 blocks
+// at once, lane 8i + r giving the address of row r of block i. The eight rows of a block should lie in different banks:
+// a pitch of an odd multiple of 16 bytes.
 #pragma once
 
 #include "cuda/device.cuh"
@@ -44,7 +48,40 @@ __host__ __device__ inline float to_float(bf16 value) {
 
 // Two numbers in one word of a fragment.
 __host__ __device__ inline uint32_t pack_bf16(float low, float high) {
+#if defined(__CUDA_ARCH__)
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);  // one instruction
+  uint32_t word;
+  memcpy(&word, &pair, sizeof word);
+  return word;
+#else
   return static_cast<uint32_t>(to_bf16(low).bits) | static_cast<uint32_t>(to_bf16(high).bits) << 16;
+#endif
+}
+
+// Stores words of two numbers; `to` is at a multiple of their bytes.
+__device__ inline void store_word(bf16* to, uint32_t word) {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  memcpy(to, &word, sizeof word);  // the host compiler may assume that bf16 and words do not overlap
+#else
+  *reinterpret_cast<uint32_t*>(to) = word;
+#endif
+}
+__device__ inline void store_words(bf16* to, uint32_t low, uint32_t high) {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  store_word(to, low);
+  store_word(to + 2, high);
+#else
+  *reinterpret_cast<uint2*>(to) = make_uint2(low, high);
+#endif
+}
+__device__ inline uint32_t load_word(const bf16* from) {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  uint32_t word;
+  memcpy(&word, from, sizeof word);
+  return word;
+#else
+  return *reinterpret_cast<const uint32_t*>(from);
+#endif
 }
 
 struct FragmentA {
@@ -93,7 +130,39 @@ inline void complete_mma(unsigned, void* const* frames) {
   }
 }
 
+struct LdmatrixFrame {
+  const bf16* row;
+  bool transposed;
+  uint32_t word[4];
+};
+
+inline void complete_ldmatrix(unsigned, void* const* frames) {
+  const auto element = [&](int block, int r, int c) {
+    return static_cast<uint32_t>(static_cast<const LdmatrixFrame*>(frames[8 * block + r])->row[c].bits);
+  };
+  for (int lane = 0; lane < kWarp; ++lane) {
+    LdmatrixFrame& frame = *static_cast<LdmatrixFrame*>(frames[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int block = 0; block < 4; ++block) {
+      const uint32_t low = frame.transposed ? element(block, 2 * t, g) : element(block, g, 2 * t);
+      const uint32_t high = frame.transposed ? element(block, 2 * t + 1, g) : element(block, g, 2 * t + 1);
+      frame.word[block] = low | high << 16;
+    }
+  }
+}
+
 }  // namespace emulated
+
+template <bool kTransposed>
+void ldmatrix(const bf16* row, uint32_t (&word)[4]) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) emulator::fail("ldmatrix: a row is not at a multiple of 16 bytes");
+  emulated::LdmatrixFrame frame = {row, kTransposed, {}};
+  emulator::warp_collective(kAllLanes, &frame, emulated::complete_ldmatrix, ENTANGLE_SITE("ldmatrix"));
+  for (int i = 0; i < 4; ++i) word[i] = frame.word[i];
+}
+
+// 2^x, a few units in the last place of fp32; what lies below the normal numbers is zero.
+inline float fast_exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 
 inline FragmentC mma_m16n8k16(const FragmentA& a, const FragmentB& b, const FragmentC& c) {
   emulated::MmaFrame frame = {a, b, c};
@@ -102,6 +171,29 @@ inline FragmentC mma_m16n8k16(const FragmentA& a, const FragmentB& b, const Frag
 }
 
 #else
+
+template <bool kTransposed>
+__device__ __forceinline__ void ldmatrix(const bf16* row, uint32_t (&word)[4]) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+                 : "r"(address)
+                 : "memory");
+  }
+}
+
+// 2^x, a few units in the last place of fp32; what lies below the normal numbers is zero.
+__device__ inline float fast_exp2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
 
 __device__ inline FragmentC mma_m16n8k16(const FragmentA& a, const FragmentB& b, const FragmentC& c) {
   FragmentC d;
@@ -115,5 +207,52 @@ __device__ inline FragmentC mma_m16n8k16(const FragmentA& a, const FragmentB& b,
 }
 
 #endif
+
+// This lane's row address for ldmatrix of a 16 x 16 tile. Blocks in the order of A's words: down the rows first.
+__device__ inline const bf16* row_down(const bf16* tile, int pitch) {
+  const int lane = lane_index();
+  return tile + (lane % 16) * pitch + lane / 16 * 8;
+}
+// Blocks across the columns first.
+__device__ inline const bf16* row_across(const bf16* tile, int pitch) {
+  const int lane = lane_index();
+  return tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8;
+}
+
+// A[m][k] = tile[m][k].
+__device__ __forceinline__ FragmentA load_a(const bf16* tile, int pitch) {
+  FragmentA a;
+  ldmatrix<false>(row_down(tile, pitch), a.word);
+  return a;
+}
+// A[m][k] = tile[k][m].
+__device__ inline FragmentA load_a_transposed(const bf16* tile, int pitch) {
+  FragmentA a;
+  ldmatrix<true>(row_across(tile, pitch), a.word);
+  return a;
+}
+
+// The B of two mma side by side, columns 0..7 and 8..15.
+struct FragmentPairB {
+  FragmentB half[2];
+};
+// B[k][n] = tile[k][n].
+__device__ inline FragmentPairB load_b(const bf16* tile, int pitch) {
+  uint32_t word[4];
+  ldmatrix<true>(row_down(tile, pitch), word);
+  return {{{{word[0], word[1]}}, {{word[2], word[3]}}}};
+}
+// B[k][n] = tile[n][k].
+__device__ inline FragmentPairB load_b_transposed(const bf16* tile, int pitch) {
+  uint32_t word[4];
+  ldmatrix<false>(row_across(tile, pitch), word);
+  return {{{{word[0], word[1]}}, {{word[2], word[3]}}}};
+}
+
+// c += A B for the two halves of B.
+__device__ inline void multiply_add(const FragmentA& a, const FragmentPairB& b, FragmentC& left, FragmentC& right) {
+  left = mma_m16n8k16(a, b.half[0], left);
+  right = mma_m16n8k16(a, b.half[1], right);
+}
 
 }  // namespace entangle::gpu

@@ -96,6 +96,20 @@ class Shared {
 #endif
 };
 
+// ------------------------------------------------------------------------------------------------------------ loops
+
+// A large parameter of a kernel that is passed on by reference is `const __grid_constant__`: it stays where it is.
+// Before a loop: unrolled as a whole, which keeps arrays that it indexes in registers, or n times.
+#if defined(ENTANGLE_CUDA_EMULATED)
+#define __grid_constant__
+#define UNROLL
+#define UNROLL_BY(n)
+#else
+#define UNROLL _Pragma("unroll")
+#define ENTANGLE_PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) ENTANGLE_PRAGMA(unroll n)
+#endif
+
 // ---------------------------------------------------------------------------------------------------------- indices
 
 // Blocks are one-dimensional throughout.

@@ -28,7 +28,6 @@ struct Device {
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
   void* workspace = nullptr;
-  int shared_memory = 0;
 };
 
 Device open_device() {
@@ -38,7 +37,6 @@ Device open_device() {
   CUDA_CHECK(cudaSetDevice(selected));
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.uploads, cudaStreamNonBlocking));
-  CUDA_CHECK(cudaDeviceGetAttribute(&device.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
   CUBLAS_CHECK(cublasSetMathMode(device.blas, CUBLAS_DEFAULT_MATH));  // fp32 products in fp32, not in TF32
@@ -101,7 +99,12 @@ cudaStream_t stream() { return device().stream; }
 cublasHandle_t blas() { return device().blas; }
 cublasLtHandle_t blas_lt() { return device().blas_lt; }
 BlasWorkspace blas_workspace() { return {device().workspace, kBlasWorkspace}; }
-size_t shared_memory_limit() { return static_cast<size_t>(device().shared_memory); }
+size_t shared_memory_limit() {
+  int bytes = 0;
+  stream();  // the device is open
+  CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, selected));
+  return static_cast<size_t>(bytes);
+}
 
 void* system_allocate(size_t bytes) {
   stream();  // the device is open, or the reason why not is told

@@ -131,11 +131,15 @@ KERNEL(softmax_backward,
 //   g_ij = scale p_ij (mask_ij dp~_ij - D_i)
 //   dq_i = sum_j g_ij (k_j + key terms),  dk_j = sum_i g_ij q_i,  dv_j = sum_i p~_ij dy_i
 //   d key_v[b] = sum_{v(i,j)=b} g_ij q_i,  d value_v[b] = sum_{v(i,j)=b} p~_ij dy_i,  likewise h; summed over B and H.
+// Precision::bf16: a kernel may round the operands of its products to bf16, which are q, k, v, the tables, dy, p~, g, the
+// terms q_i . table and dy_i . table that are looked up, and the bucket sums of p~ and g. Scores, the softmax and all sums
+// stay fp32. The GPU's kernels do so, and keep no p there; the CPU's compute in fp32 all the same.
 struct AttentionShape {
   int64_t batch, tokens, heads, head_dim, side, max_relative_position;
   float scale;
   float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
   RngKey key;
+  Precision precision = Precision::fp32;
 };
 static inline ENTANGLE_HOST_DEVICE int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 // Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D]. The backward

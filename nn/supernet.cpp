@@ -196,6 +196,7 @@ class Supernet::Pass {
     s.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
     s.dropout = options_.training ? static_cast<float>(c.attention_dropout) : 0.0f;
     s.key = dropout_key();
+    s.precision = config_.precision;
     AttentionTables tables;
     if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
     const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);

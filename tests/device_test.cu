@@ -113,5 +113,54 @@ TEST(Device, TensorCoreTileIsAProduct) {
   }
 }
 
+// d[form] = op(A) op(B) of two 16 x 16 tiles in shared memory, form 2 i + k: A transposed when i, B when k. Rows are
+// kPitch elements apart.
+constexpr int kPitch = 24;
+
+__global__ void shared_tiles_kernel(const float* a, const float* b, float* d) {
+  Shared shared;
+  bf16 *tile_a = shared.take<bf16>(16 * kPitch), *tile_b = shared.take<bf16>(16 * kPitch);
+  for (int i = lane_index(); i < 256; i += kWarp) {
+    tile_a[i / 16 * kPitch + i % 16] = to_bf16(a[i]);
+    tile_b[i / 16 * kPitch + i % 16] = to_bf16(b[i]);
+  }
+  __syncwarp();
+  for (int form = 0; form < 4; ++form) {
+    const FragmentA fragment = form / 2 == 0 ? load_a(tile_a, kPitch) : load_a_transposed(tile_a, kPitch);
+    const FragmentPairB pair = form % 2 == 0 ? load_b(tile_b, kPitch) : load_b_transposed(tile_b, kPitch);
+    FragmentC left = {}, right = {};
+    multiply_add(fragment, pair, left, right);
+    float* to = d + form * 256 + lane_index() / 4 * 16 + lane_index() % 4 * 2;
+    for (int i = 0; i < 4; ++i) {
+      to[i / 2 * 8 * 16 + i % 2] = left.value[i];
+      to[i / 2 * 8 * 16 + i % 2 + 8] = right.value[i];
+    }
+  }
+}
+
+TEST(Device, TilesOfSharedMemoryAreFactors) {
+  SKIP_WITHOUT_CUDA();
+  std::vector<float> a, b;  // small integers: exact
+  for (int i = 0; i < 256; ++i) {
+    a.push_back(static_cast<float>(i * 37 % 101 - 50));
+    b.push_back(static_cast<float>(i * 53 % 97 - 48));
+  }
+  const Tensor da = Tensor::from({16, 16}, a, DeviceKind::cuda), db = Tensor::from({16, 16}, b, DeviceKind::cuda);
+  const Tensor dd = Tensor::empty({4, 16, 16}, DeviceKind::cuda);
+  LAUNCH(shared_tiles_kernel, 1, kWarp, 2 * shared_bytes<bf16>(16 * kPitch), stream(), da.data(), db.data(), dd.data());
+  const std::vector<float> d = dd.to_vector();
+  for (size_t form = 0; form < 4; ++form) {
+    for (size_t i = 0; i < 16; ++i) {
+      for (size_t j = 0; j < 16; ++j) {
+        float want = 0;
+        for (size_t k = 0; k < 16; ++k) {
+          want += a[form / 2 == 0 ? i * 16 + k : k * 16 + i] * b[form % 2 == 0 ? k * 16 + j : j * 16 + k];
+        }
+        EXPECT_EQ(d[form * 256 + i * 16 + j], want) << "form " << form << ", " << i << ", " << j;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace entangle::gpu

@@ -57,7 +57,7 @@ Data draw(const Case& c) {
     for (int64_t i = 0; i < input.shape.count(); ++i) data.inputs.back().push_back(input.generate(rng, i));
   }
   Rng rng(seed, Stream::synthetic);
-  for (int64_t i = 0; i < c.output.count(); ++i) data.dy.push_back(static_cast<float>(rng.uniform(-1, 1)));
+  for (int64_t i = 0; i < c.output.count(); ++i) data.dy.push_back(c.output_gradient(rng, i));
   return data;
 }
 

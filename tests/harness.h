@@ -65,6 +65,7 @@ struct Case {
   Reference<BackwardOf<double>, BackwardOf<reference::Bounded>> backward;
   double tolerance = 8;   // c of compare()
   bool cpu_only = false;  // the operation has no kernel for a CUDA device: those of the harness's own tests
+  Generator output_gradient = uniform(-1, 1);
 };
 
 // "what size size ...": the name of a case.

@@ -186,6 +186,18 @@ TEST(Harness, AcceptsWithinTheToleranceOnly) {
   }
 }
 
+TEST(Harness, ARoundingThatMayBeIsAnErrorAndNoOther) {
+  constexpr double kEps = 0x1p-24;
+  EXPECT_EQ(reference::maybe_bf16(1 + 0x1p-9), 1 + 0x1p-9) << "the plain reference stays as it is";
+  const Bounded held = reference::maybe_bf16(Bounded(1.5)), moved = reference::maybe_bf16(Bounded(1 + 0x1p-9));
+  EXPECT_EQ(held.error, 0);
+  EXPECT_EQ(moved.value, 1 + 0x1p-9);
+  EXPECT_EQ(moved.error, 0x1p-9 / kEps);
+  const Bounded inexact = reference::maybe_bf16(Bounded(-3, 5));
+  EXPECT_EQ(inexact.value, -3);
+  EXPECT_EQ(inexact.error, 5 + 3 * 0x1p-8 / kEps) << "half a unit in the last place at the most";
+}
+
 TEST(Harness, RefusesWhatIsNotANumber) {
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
   for (const Bounded& want : {Bounded(0), Bounded(NAN), Bounded(INFINITY), Bounded(0, INFINITY), Bounded(0, NAN)}) {

@@ -69,6 +69,14 @@ inline Bounded to_bf16(const Bounded& a) {
   return {nearest_bf16(a.value), (nearest_bf16(a.value + reach) - nearest_bf16(a.value - reach)) / 0x1p-24};
 }
 
+// What a kernel may round to bf16, or not: the value as it is. The rounding moves an exact one by what it does, any
+// other by at most half a unit in the last place of 8 significant bits, 2^-8 of it.
+inline double maybe_bf16(double a) { return a; }
+inline Bounded maybe_bf16(const Bounded& a) {
+  const double moved = a.error == 0 ? std::fabs(nearest_bf16(a.value) - a.value) : 0x1p-8 * std::fabs(a.value);
+  return {a.value, a.error + moved / 0x1p-24};
+}
+
 inline double value_of(double a) { return a; }
 inline double value_of(const Bounded& a) { return a.value; }
 

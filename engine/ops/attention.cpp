@@ -34,9 +34,10 @@ Tensor attention(const Tensor& qkv, const AttentionTables& tables, const Attenti
   common_device("attention", {&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tensor y = Tensor::empty({s.batch, s.tokens, s.heads * s.head_dim}, qkv.device());
-  const Tensor p = tape != nullptr && !recompute
-                       ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device())
-                       : Tensor();
+  // In bf16 a GPU computes p again rather than write and read what is larger than all else.
+  const bool keep =
+      tape != nullptr && !recompute && !(s.precision == Precision::bf16 && qkv.device() == DeviceKind::cuda);
+  const Tensor p = keep ? Tensor::empty({s.batch, s.heads, s.tokens, attention_row(s.tokens)}, qkv.device()) : Tensor();
   kernels::attention_forward.on(qkv.device())(s, qkv.data(), values(tables.key_v), values(tables.key_h),
                                               values(tables.value_v), values(tables.value_h), y.data(), values(p));
   count_macs(attention_macs(s));
