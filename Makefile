@@ -10,17 +10,18 @@ CXX ?= g++
 # make V=1 shows the commands.
 Q = $(if $(V),,@echo '  $@' &&)
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
-BUILD := build/$(if $(SANITIZE),sanitize,release)$(BACKEND:%=-%)
+KIND := build/$(if $(SANITIZE),sanitize,release)
+BUILD := $(KIND)$(BACKEND:%=-%)
 BIN := $(if $(SANITIZE)$(BACKEND),$(BUILD)/bin/)
 
 comma := ,
 WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-O1 -g -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
-CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) $(DEFINES) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
+CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
 KERNEL_FLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
-# Kernels are compiled once for each instruction-set path of this processor's family.
+# Kernels are compiled once for each instruction-set path of this processor's family, and serve every backend's build.
 PATHS := baseline $(if $(filter x86_64,$(shell uname -m)),avx2 avx512 avx512_bf16)
 FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
@@ -28,7 +29,7 @@ FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
 
 # The objects of the sources that match.
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
-KERNELS := $(foreach p,$(PATHS),$(patsubst %.cpp,$(BUILD)/%.$(p).o,$(wildcard engine/cpu/*.cpp)))
+KERNELS := $(foreach p,$(PATHS),$(patsubst %.cpp,$(KIND)/%.$(p).o,$(wildcard engine/cpu/*.cpp)))
 LIBRARY := $(BUILD)/libentangle.a
 COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
 PROGRAMS := $(patsubst tools/%.cpp,$(BIN)%,$(wildcard tools/*.cpp))
@@ -52,9 +53,9 @@ $(TESTS): $(call objects,tests/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
+	$(Q) $(CXX) $(CXXFLAGS) $(DEFINES) -c $< -o $@
 define kernel_rule
-$(BUILD)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
+$(KIND)/engine/cpu/%.$(1).o: engine/cpu/%.cpp
 	@mkdir -p $$(@D)
 	$$(Q) $(CXX) $(CXXFLAGS) $(KERNEL_FLAGS) $(FLAGS_$(1)) -DENTANGLE_ISA=$(1) -DENTANGLE_ISA_$(1) -c $$< -o $$@
 endef
@@ -71,4 +72,4 @@ clean:
 	rm -rf build $(notdir $(PROGRAMS)) bench_kernels
 
 .PHONY: all test clean
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(KIND)/engine/cpu -name '*.d' 2>/dev/null)

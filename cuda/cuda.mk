@@ -7,7 +7,7 @@ ifeq ($(BACKEND),emulated)
 # By the host compiler, against the emulator's headers.
 DEFINES += -DENTANGLE_CUDA_EMULATED -Icuda/emulator
 # -fsanitize=thread is for its calls before loads and stores alone: cuda/emulator/watch.h.
-CU = $(CXX) $(CXXFLAGS) $(if $(SANITIZE),,-fsanitize=thread) -x c++
+CU = $(CXX) $(CXXFLAGS) $(DEFINES) $(if $(SANITIZE),,-fsanitize=thread) -x c++
 else
 # By nvcc, for Ampere and Hopper, and as PTX for what comes after; GPU_ARCHS=90 for one kind of GPU alone.
 GPU_ARCHS ?= 80 90
