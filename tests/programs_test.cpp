@@ -341,7 +341,7 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
 }
 
 // The number behind `words` in a text.
-int64_t number_behind(const std::string& text, const std::string& words) {
+[[maybe_unused]] int64_t number_behind(const std::string& text, const std::string& words) {
   const size_t at = text.find(words);
   return at == std::string::npos ? -1 : std::stoll(text.substr(at + words.size()));
 }
