@@ -206,8 +206,8 @@ const std::vector<AttentionRow> kAttentionRows = {
 
 std::vector<Case> attention_cases() { return attention_cases_of(kAttentionRows, Precision::fp32); }
 
-// Also two rounds of tiles, and exact inputs at every combination of widths: of the head up to 32 and up to 64, of the
-// grid's slots up to 32 and up to 64, none.
+// Also more rounds of tiles, more pairs of image and head than the kernels have blocks, and exact inputs at every
+// combination of widths: of the head up to 32 and up to 64, of the grid's slots up to 32 and up to 64, none.
 std::vector<Case> attention_bf16_cases() {
   std::vector<AttentionRow> rows = kAttentionRows;
   for (AttentionRow row : std::vector<AttentionRow>{{1, 1, 2, 4, 3},
@@ -222,6 +222,7 @@ std::vector<Case> attention_bf16_cases() {
     row.exact = true;
     rows.push_back(row);
   }
+  rows.push_back({89, 2, 3, 8, 1});
   return attention_cases_of(rows, Precision::bf16);
 }
 
