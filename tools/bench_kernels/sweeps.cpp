@@ -164,7 +164,8 @@ void register_adamw(const std::string& space, int64_t n, const Ceilings& ceiling
     const Tensor w = draw({n}), g = draw({n}), m = draw({n}), v = draw({n});
     // Betas of 1 keep the moments: with the gradient cleared by the first call they would decay to denormal numbers.
     const AdamWStep step = {1e-3f, 1, 1, 1e-8f, 0.05f, 1, 1, 1};
-    time_kernel(state, ceilings, kernels::adamw, n, step, w.data(), g.data(), m.data(), v.data());
+    const double squares = 1;
+    time_kernel(state, ceilings, kernels::adamw, n, step, &squares, w.data(), g.data(), m.data(), v.data());
   });
 }
 
