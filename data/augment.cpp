@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/rand_augment.h"
 #include "engine/check.h"
 #include "engine/image_rows.h"
 
@@ -28,6 +29,8 @@ void Augmentation::validate() const {
   CHECK(image_size >= 1 && image_size <= 16384, "image_size must be in 1 .. 16384, not ", image_size);
   CHECK(crop_padding >= 0 && crop_padding < image_size, "crop_padding must be in 0 .. ", image_size - 1,
         " (less than image_size), not ", crop_padding);
+  parse_interpolation(interpolation);
+  if (!auto_augment.empty()) RandAugment::parse(auto_augment);
   check_probability(flip, "flip");
   check_probability(erase, "erase");
   check_probability(mix_probability, "mix_probability");

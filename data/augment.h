@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "data/dataset.h"
@@ -17,6 +18,9 @@ namespace entangle {
 // What happens to an image on its way into a batch. All probabilities and sizes are checked by validate().
 struct Augmentation {
   int64_t image_size = 28;
+  // For data sets whose images have any size, which are cropped at random and resized (data/rand_augment.h):
+  std::string interpolation = "bicubic";  // or bilinear
+  std::string auto_augment;               // a policy such as rand-m9-mstd0.5-inc1, behind the flip; empty: none
   int64_t crop_padding = 0;         // zero padding on each side before a random crop back to image_size; 0: no crop
   double flip = 0;                  // probability of a horizontal flip
   double erase = 0;                 // probability of random erasing, pixel mode: N(0,1) per value after normalisation

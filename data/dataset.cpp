@@ -19,6 +19,8 @@ struct Reader {
 
 constexpr Reader kReaders[] = {
     {"fashion-mnist", "fashion-mnist[:DIR]", open_fashion_mnist},
+    {"imagenet", "imagenet:DIR", open_imagenet},
+    {"folder", "folder:DIR", open_image_folder},
 };
 
 std::string known_data() {

@@ -32,9 +32,11 @@ struct DataSource {
   std::shared_ptr<const Dataset> train, test;
   // Normalisation of pixel values in [0, 1], one entry a channel.
   std::vector<float> mean, std_dev;
+  // Images have sizes of their own: training crops them at random and resizes, evaluation resizes and crops the centre.
+  bool any_size = false;
 };
 
-// "fashion-mnist[:DIR]". Throws Error naming what is unknown, missing or broken.
+// "fashion-mnist[:DIR]", "imagenet:DIR", "folder:DIR". Throws Error naming what is unknown, missing or broken.
 DataSource open_data(const std::string& spec);
 
 // Divides indices 0..size-1 of a training set: `held_out` of them, equally many of each class as far as that divides,

@@ -5,9 +5,11 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "data/rand_augment.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -62,6 +64,8 @@ struct TrainLoader::Impl {
   const std::vector<int64_t> indices;
   const LoaderOptions options;
   const Normalizer normalizer;
+  const bool any_size;
+  const std::optional<RandAugment> policy;
   const int64_t steps;
 
   std::mutex mutex;
@@ -89,6 +93,10 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
       indices(std::move(given)),
       options(chosen),
       normalizer(source.mean, source.std_dev),
+      any_size(source.any_size),
+      policy(chosen.augmentation.auto_augment.empty()
+                 ? std::nullopt
+                 : std::optional<RandAugment>(RandAugment::parse(chosen.augmentation.auto_augment))),
       steps(static_cast<int64_t>(indices.size()) / std::max<int64_t>(1, chosen.batch_size)) {
   validate(options);
   CHECK(dataset != nullptr, "the data source ", source.spec, " has no training images");
@@ -104,7 +112,7 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
   const int64_t size = options.augmentation.image_size;
   Image first;
   dataset->get(indices[0], first);
-  check_image(first, size, normalizer.channels());
+  if (!any_size) check_image(first, size, normalizer.channels());
   slots.resize(options.prefetch + 1);
   for (Slot& slot : slots) allocate_slot(slot.batch);
 }
@@ -175,12 +183,16 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
     shuffle(rng, own.order.data(), static_cast<int64_t>(own.order.size()));
     own.epoch = epoch;
   }
+  const TrainingView view = {augmentation.image_size, augmentation.flip,
+                             parse_interpolation(augmentation.interpolation), policy ? &*policy : nullptr};
   for (int64_t i = 0; i < batch.count; ++i) {
     if (abandoned.load(std::memory_order_relaxed)) return;
     const int64_t position = step * batch.count + i, index = own.order[position];
     dataset->get(index, own.image);
     batch.labels[i] = dataset->label(index);
-    prepare_image(i, own.image, numbers_of(options.seed, Stream::augmentation, epoch, position), batch);
+    Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
+    if (any_size) own.image = training_view(own.image, view, rng);
+    prepare_image(i, own.image, rng, batch);
   }
   Rng rng = numbers_of(options.seed, Stream::mixing, epoch, step);
   const Mix mix = draw_mix(augmentation, rng);
@@ -197,7 +209,9 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
 // What is drawn is the same for both forms.
 void TrainLoader::Impl::prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const {
   const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
-  const ImagePlan plan = draw_plan(options.augmentation, rng);
+  Augmentation rest = options.augmentation;
+  if (any_size) rest.flip = 0, rest.crop_padding = 0;  // the view has been taken
+  const ImagePlan plan = draw_plan(rest, rng);
   if (options.form == BatchForm::images) {
     augment_image(image, plan, rng.key, normalizer, size, batch.images.data() + i * values);
     return;
@@ -250,7 +264,7 @@ const Batch& TrainLoader::next() {
 }
 
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size) {
+                          int64_t begin, int64_t count, int64_t image_size, Interpolation interpolation) {
   const int64_t available = static_cast<int64_t>(indices.size());
   CHECK(begin >= 0 && begin < available && count >= 1, "cannot load ", count, " images from ", begin, " on: there are ",
         available);
@@ -258,6 +272,7 @@ Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, cons
   const auto fetch = [&](int64_t index, Image& image) {
     CHECK(index >= 0 && index < dataset.size(), "there is no image ", index, ": the data set has ", dataset.size());
     dataset.get(index, image);
+    if (source.any_size) image = resize_for_evaluation(image, image_size, interpolation);
   };
   Image image;
   fetch(indices[begin], image);

@@ -8,6 +8,7 @@
 
 #include "data/augment.h"
 #include "data/dataset.h"
+#include "data/resize.h"
 #include "engine/device.h"
 #include "engine/ops.h"
 
@@ -76,9 +77,10 @@ class TrainLoader {
 };
 
 // Evaluation: images `indices[begin ..]` of a data set, at most `count` of them, in that order and normalised; the last
-// batch may be smaller. targets are left empty. Throws Error when begin is not in [0, indices.size()), count < 1, or an
+// batch may be smaller. targets are left empty. Images of any size are resized and cropped. Throws Error when begin is not in [0, indices.size()), count < 1, or an
 // image is not image_size x image_size.
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size);
+                          int64_t begin, int64_t count, int64_t image_size,
+                          Interpolation interpolation = Interpolation::bicubic);
 
 }  // namespace entangle

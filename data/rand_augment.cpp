@@ -160,6 +160,17 @@ std::vector<DrawnOp> draw_ops(const RandAugment& policy, Rng& rng) {
   return ops;
 }
 
+Image training_view(const Image& image, const TrainingView& view, Rng& rng) {
+  Image out =
+      resize(crop(image, draw_resized_crop(image.width, image.height, rng)), view.size, view.size, view.interpolation);
+  if (rng.chance(view.flip)) mirror(out);
+  if (view.policy == nullptr) return out;
+  for (const DrawnOp& drawn : draw_ops(*view.policy, rng)) {
+    apply_image_op(drawn.op, drawn.argument, view.interpolation, view.fill, out);
+  }
+  return out;
+}
+
 Region draw_resized_crop(int64_t width, int64_t height, Rng& rng) {
   const double area = static_cast<double>(width) * static_cast<double>(height);
   for (int attempt = 0; attempt < kCropAttempts; ++attempt) {

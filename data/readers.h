@@ -15,4 +15,10 @@ namespace entangle {
 // classes. The default folder is where the Debian package dataset-fashion-mnist puts them.
 DataSource open_fashion_mnist(const std::string& location);
 
+// Folders of JPEG, PNG or BMP files, one folder a class, classes in the order of their names: DIR/train/CLASS/* for training
+// and DIR/val/CLASS/* for the final answer, with the same classes. Files are decoded when they are asked for. RGB images of
+// any size, normalised as ImageNet's. `imagenet` must have 1000 classes.
+DataSource open_imagenet(const std::string& location);
+DataSource open_image_folder(const std::string& location);
+
 }  // namespace entangle

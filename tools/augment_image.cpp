@@ -24,17 +24,6 @@ struct Request {
   bool sheet = false;
 };
 
-// One image as training sees it: a random resized crop, mirrored half the time, then the policy.
-Image training_view(const Image& image, const RandAugment& policy, Interpolation interpolation, int64_t size,
-                    Rng& rng) {
-  Image view = resize(crop(image, draw_resized_crop(image.width, image.height, rng)), size, size, interpolation);
-  if (rng.chance(0.5)) mirror(view);
-  for (const DrawnOp& drawn : draw_ops(policy, rng)) {
-    apply_image_op(drawn.op, drawn.argument, interpolation, kFill, view);
-  }
-  return view;
-}
-
 void paste(const Image& tile, int64_t left, int64_t top, Image& sheet) {
   for (int64_t y = 0; y < tile.height; ++y) {
     std::copy_n(tile.pixels.begin() + y * tile.width * 3, tile.width * 3,
@@ -50,7 +39,7 @@ Image contact_sheet(const Image& image, const Request& request, Interpolation in
   for (int64_t i = 0; i < kSheetRows * kSheetColumns; ++i) {
     Rng rng(seed, Stream::augmentation, static_cast<uint64_t>(i));
     const Image tile = i == 0 ? resize_for_evaluation(image, request.size, interpolation)
-                              : training_view(image, policy, interpolation, request.size, rng);
+                              : training_view(image, {request.size, 0.5, interpolation, &policy, kFill}, rng);
     paste(tile, i % kSheetColumns * pitch, i / kSheetColumns * pitch, sheet);
   }
   return sheet;
@@ -73,7 +62,8 @@ Image made(const Request& request, uint64_t seed) {
   CHECK(request.size >= 1 && request.size <= 4096, "--size is ", request.size, ", but must lie in 1 .. 4096");
   if (request.sheet) return contact_sheet(image, request, interpolation, seed);
   Rng rng(seed, Stream::augmentation);
-  return training_view(image, RandAugment::parse(request.policy), interpolation, request.size, rng);
+  const RandAugment policy = RandAugment::parse(request.policy);
+  return training_view(image, {request.size, 0.5, interpolation, &policy, kFill}, rng);
 }
 
 }  // namespace
