@@ -1,6 +1,6 @@
 #!/bin/sh
 # check_spills.sh FILE PREFIX...: fails, naming kernel and architecture, when a kernel whose name begins with one of the
-# prefixes keeps registers in memory. FILE is what `nvcc -Xptxas -v` wrote. A prefix without a kernel is a failure, too:
+# prefixes keeps registers in memory; "name<4,false>", without spaces, is one instance of a template. FILE is what `nvcc -Xptxas -v` wrote. A prefix without a kernel is a failure, too:
 # a renamed kernel is not to slip through.
 set -eu
 [ $# -ge 2 ] || { echo "error: check_spills.sh wants a file and at least one prefix" >&2; exit 1; }
@@ -20,7 +20,9 @@ c++filt -p < "$file" | awk -v prefixes="$*" '
     name = kernel
     sub(/<.*/, "", name)
     sub(/.*::/, "", name)
-    hot = prefix_of(name)
+    instance = match(kernel, /<.*>/) ? substr(kernel, RSTART, RLENGTH) : ""
+    gsub(/ /, "", instance)
+    hot = prefix_of(name instance)
     if (hot) { seen[hot] = 1; ++kernels }
   }
   # Those of a function that the kernel calls follow as well.

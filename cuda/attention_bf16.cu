@@ -30,6 +30,9 @@
 // and through the L2 cache q, k, v, dy again, and 80 KB of terms and bucket sums out and in. Activations in bf16 would
 // halve the bytes.
 //
+// The file is long because both passes stand in it whole: they share the operands' layout, the walk over tiles and the
+// softmax of a quad, and none of that has another user.
+//
 // Numerics. Operands of products rounded to bf16: q, k, v, tables, dy, p~ (before its division by the sum, forward), g,
 // the terms q . table and dy . table, the bucket sums. Sums, scores, softmax in fp32. No atomics, every sum in an order
 // that depends on the shape alone: the same bits always.

@@ -42,10 +42,7 @@ __global__ void cross_entropy_forward_kernel(int64_t batch, int64_t classes, con
 
 __global__ void cross_entropy_mean_kernel(int64_t batch, const float* losses, float* loss) {
   Shared shared;
-  float* scratch = shared.take<float>(warps_in_block());
-  float sum = 0;
-  for (int64_t b = threadIdx.x; b < batch; b += kThreads) sum += losses[b];
-  sum = block_sum(sum, scratch);
+  const float sum = block_sum_of(batch, losses, shared.take<float>(warps_in_block()));
   if (threadIdx.x == 0) loss[0] = sum / static_cast<float>(batch);
 }
 

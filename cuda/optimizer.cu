@@ -54,10 +54,7 @@ __global__ void sum_squares_kernel(int64_t n, const float* g, double* partial) {
 
 __global__ void sum_kernel(int64_t n, const double* partial, double* out) {
   Shared shared;
-  double* scratch = shared.take<double>(warps_in_block());
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += partial[i];
-  sum = block_sum(sum, scratch);
+  const double sum = block_sum_of(n, partial, shared.take<double>(warps_in_block()));
   if (threadIdx.x == 0) out[0] = sum;
 }
 

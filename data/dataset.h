@@ -6,13 +6,9 @@
 #include <string>
 #include <vector>
 
-namespace entangle {
+#include "data/image.h"
 
-// Interleaved uint8 pixels [height, width, channels].
-struct Image {
-  int64_t height = 0, width = 0, channels = 0;
-  std::vector<uint8_t> pixels;
-};
+namespace entangle {
 
 // Random access to labelled images. get() may be called from several threads at once.
 class Dataset {
@@ -34,6 +30,7 @@ struct DataSource {
   std::vector<float> mean, std_dev;
   // Images have sizes of their own: training crops them at random and resizes, evaluation resizes and crops the centre.
   bool any_size = false;
+  Interpolation interpolation = Interpolation::bicubic;  // of that resizing in evaluation
 };
 
 // "fashion-mnist[:DIR]", "imagenet:DIR", "folder:DIR". Throws Error naming what is unknown, missing or broken.

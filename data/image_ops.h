@@ -5,8 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "data/dataset.h"
-#include "data/resize.h"
+#include "data/image.h"
 
 namespace entangle {
 

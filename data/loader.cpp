@@ -264,7 +264,7 @@ const Batch& TrainLoader::next() {
 }
 
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size, Interpolation interpolation) {
+                          int64_t begin, int64_t count, int64_t image_size) {
   const int64_t available = static_cast<int64_t>(indices.size());
   CHECK(begin >= 0 && begin < available && count >= 1, "cannot load ", count, " images from ", begin, " on: there are ",
         available);
@@ -272,7 +272,7 @@ Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, cons
   const auto fetch = [&](int64_t index, Image& image) {
     CHECK(index >= 0 && index < dataset.size(), "there is no image ", index, ": the data set has ", dataset.size());
     dataset.get(index, image);
-    if (source.any_size) image = resize_for_evaluation(image, image_size, interpolation);
+    if (source.any_size) image = resize_for_evaluation(image, image_size, source.interpolation);
   };
   Image image;
   fetch(indices[begin], image);

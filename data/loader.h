@@ -8,7 +8,6 @@
 
 #include "data/augment.h"
 #include "data/dataset.h"
-#include "data/resize.h"
 #include "engine/device.h"
 #include "engine/ops.h"
 
@@ -80,7 +79,6 @@ class TrainLoader {
 // batch may be smaller. targets are left empty. Images of any size are resized and cropped. Throws Error when begin is not in [0, indices.size()), count < 1, or an
 // image is not image_size x image_size.
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size,
-                          Interpolation interpolation = Interpolation::bicubic);
+                          int64_t begin, int64_t count, int64_t image_size);
 
 }  // namespace entangle

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/image_ops.h"
+#include "data/resize.h"
 #include "engine/rng.h"
 
 namespace entangle {

@@ -4,11 +4,10 @@
 #include <cstdint>
 #include <string>
 
-#include "data/dataset.h"
+#include "data/image.h"
 
 namespace entangle {
 
-enum class Interpolation { bilinear, bicubic };
 const char* name_of(Interpolation interpolation);
 Interpolation parse_interpolation(const std::string& name);  // throws Error naming the known ones
 

@@ -11,8 +11,9 @@
 #include "engine/device.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
+#include "tests/every_augmentation.h"
 #include "tests/harness.h"
-#include "tests/reference.h"
+#include "tests/reference_augment.h"
 
 namespace entangle {
 namespace {
@@ -132,14 +133,7 @@ LoaderOptions training_options(int64_t size) {
   options.seed = 4;
   options.workers = 2;
   options.prefetch = 1;
-  options.augmentation.image_size = size;
-  options.augmentation.crop_padding = 2;
-  options.augmentation.flip = 0.5;
-  options.augmentation.erase = 0.5;
-  options.augmentation.mixup_alpha = 0.8;
-  options.augmentation.cutmix_alpha = 1;
-  options.augmentation.mix_probability = 0.8;
-  options.augmentation.label_smoothing = 0.1;
+  options.augmentation = every_augmentation(size);
   return options;
 }
 

@@ -1,11 +1,10 @@
 // .ci/check_spills.sh on what ptxas wrote about four kernels, of which two spill (sm_80, held to 32 registers).
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdio>
 #include <string>
 
 #include "tests/files.h"
+#include "tests/shell.h"
 #include "tests/temporary_directory.h"
 
 namespace entangle {
@@ -13,21 +12,10 @@ namespace {
 
 const std::string kFixture = "tests/golden/ptxas_spills.txt";
 
-struct Result {
-  int status;
-  std::string text;  // stdout and stderr
-};
-
-Result check_spills(const std::string& arguments) {
-  std::FILE* pipe = popen(("exec 2>&1; .ci/check_spills.sh " + arguments).c_str(), "r");
-  CHECK(pipe != nullptr, "cannot run a shell");
-  std::string text;
-  for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
-  return {WEXITSTATUS(pclose(pipe)), text};
-}
+ShellResult check_spills(const std::string& arguments) { return run_shell(".ci/check_spills.sh " + arguments); }
 
 TEST(CheckSpills, NamesTheKernelThatSpills) {
-  const Result result = check_spills(kFixture + " attention gelu");
+  const ShellResult result = check_spills(kFixture + " attention gelu");
   EXPECT_EQ(result.status, 1);
   EXPECT_EQ(result.text,
             "error: project::(anonymous namespace)::attention_forward_kernel<8> spills for sm_80: 648 bytes of stores, "
@@ -35,9 +23,16 @@ TEST(CheckSpills, NamesTheKernelThatSpills) {
 }
 
 TEST(CheckSpills, LooksAtTheKernelsOfTheListAlone) {
-  const Result result = check_spills(kFixture + " gelu");
+  const ShellResult result = check_spills(kFixture + " gelu");
   EXPECT_EQ(result.status, 0) << "other_kernel spills, too, but is not hot: " << result.text;
   EXPECT_EQ(result.text, "no spills in 1 compilations of gelu\n");
+}
+
+TEST(CheckSpills, TakesOneInstanceOfATemplate) {
+  EXPECT_EQ(check_spills(kFixture + " 'attention_forward_kernel<8>'").status, 1);
+  EXPECT_EQ(check_spills(kFixture + " 'attention_forward_kernel<1>'").status, 0);
+  EXPECT_EQ(check_spills(kFixture + " 'attention_forward_kernel<2>'").text,
+            "error: no kernel begins with attention_forward_kernel<2>\n");
 }
 
 TEST(CheckSpills, AnyByteCounts) {
@@ -56,7 +51,7 @@ TEST(CheckSpills, AnyByteCounts) {
 TEST(CheckSpills, RefusesWhatSaysNothing) {
   for (const std::string& arguments :
        {kFixture + " softmax", kFixture + " gelu forward_kernel", kFixture, std::string("none gelu")}) {
-    const Result result = check_spills(arguments);
+    const ShellResult result = check_spills(arguments);
     EXPECT_EQ(result.status, 1) << arguments;
     EXPECT_EQ(result.text.rfind("error: ", 0), 0u) << arguments << ": " << result.text;
   }

@@ -15,6 +15,7 @@
 #include "nn/checkpoint.h"
 #include "nn/supernet.h"
 #include "tests/harness.h"
+#include "tests/small_supernet.h"
 #include "tests/temporary_directory.h"
 #include "tools/common/parity.h"
 
@@ -35,19 +36,8 @@ TEST(CudaSupernet, EqualsThePublishedCode) {
   }
 }
 
-SupernetConfig small_config() {
-  SupernetConfig c;
-  c.image_size = 12;
-  c.patch_size = 4;
-  c.in_channels = 2;
-  c.num_classes = 5;
-  c.embed_dim = 24;
-  c.depth = 3;
-  c.num_heads = 3;
-  c.head_dim = 8;
-  c.mlp_ratio = 2;
-  c.max_relative_position = 1;
-  c.init_std = 0.3;
+SupernetConfig config_with_dropping() {
+  SupernetConfig c = small_config();
   c.drop_path = 0.3;
   c.dropout = 0.1;
   c.attention_dropout = 0.1;
@@ -72,7 +62,7 @@ struct Step {
 };
 
 std::vector<Step> train(DeviceKind device) {
-  const SupernetConfig config = small_config();
+  const SupernetConfig config = config_with_dropping();
   Supernet net(config, 3, device);
   ParameterArena& arena = net.parameters();
   Rng rng(7, Stream::synthetic);

@@ -1,31 +1,17 @@
 // The scripts of tools/experiments: their errors, and what they write. The PyTorch peer is played by a shell script.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <string>
 
 #include "tests/files.h"
+#include "tests/shell.h"
 #include "tests/temporary_directory.h"
 
 namespace entangle {
 namespace {
 
-struct Result {
-  int status;
-  std::string text;  // stdout and stderr
-};
-
-Result run_shell(const std::string& command) {
-  std::FILE* pipe = popen(("exec 2>&1; " + command).c_str(), "r");
-  CHECK(pipe != nullptr, "cannot run a shell");
-  std::string text;
-  for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
-  return {WEXITSTATUS(pclose(pipe)), text};
-}
-
-void expect_one_line(const Result& result, const std::string& part) {
+void expect_one_line(const ShellResult& result, const std::string& part) {
   EXPECT_EQ(result.status, 1);
   EXPECT_EQ(result.text.rfind("error: ", 0), 0u) << result.text;
   EXPECT_EQ(std::count(result.text.begin(), result.text.end(), '\n'), 1) << result.text;
@@ -45,6 +31,25 @@ esac
   std::filesystem::permissions(path, std::filesystem::perms::owner_all);
 }
 
+TEST(GpuReport, SaysWhatItCannotDo) {
+  expect_one_line(run_shell("tools/gpu_report.sh steps everything"),
+                  "there is no part everything; the parts are build");
+  expect_one_line(run_shell("BACKEND=tpu tools/gpu_report.sh steps"), "BACKEND is tpu; use cuda or emulated");
+}
+
+// A part that fails is written down, does not stop the next one, and shows in the exit status.
+TEST(GpuReport, WritesDownWhatFails) {
+  const TemporaryDirectory dir;
+  const ShellResult result =
+      run_shell("BACKEND=emulated PEER=" + dir.path("none") + " DATA=fashion-mnist:" + dir.path("none") +
+                " OUT=" + dir.path("out") + " tools/gpu_report.sh train peer");
+  EXPECT_EQ(result.status, 1) << result.text;
+  const std::string page = read_raw(dir.path("out/report.md"));
+  for (const char* part : {"# GPU report", "## train", "**train failed**", "## peer", "not compared"}) {
+    EXPECT_NE(page.find(part), std::string::npos) << part << " in " << page;
+  }
+}
+
 const std::string kCompare = "tools/experiments/compare_peers.sh ";
 
 TEST(ComparePeers, SaysWhatIsMissing) {
@@ -62,7 +67,7 @@ TEST(ComparePeers, TableHasTheBestOfEachAndTheRatios) {
   const TemporaryDirectory dir;
   write_raw(dir.path("peer.py"), "");
   write_python(dir.path("python"));
-  const Result result = run_shell(
+  const ShellResult result = run_shell(
       "SPACES=fashion-mnist ROUNDS=1 BATCH=1 VARIANTS='gather none gather+compile' PYTHON=" + dir.path("python") + " " +
       kCompare + dir.path("peer.py"));
   EXPECT_EQ(result.status, 0) << result.text;
@@ -84,7 +89,7 @@ TEST(ComparePeers, TableHasTheBestOfEachAndTheRatios) {
 
 TEST(Scaling, WritesATableAndAPlot) {
   const TemporaryDirectory dir;
-  const Result result = run_shell(
+  const ShellResult result = run_shell(
       "BATCHES='1 2' IMAGE_SIZES=32 SUBNETS='fashion-mnist:min' BATCH=1 "
       "tools/experiments/scaling.sh " +
       dir.path("out"));

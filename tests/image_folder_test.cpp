@@ -11,6 +11,8 @@
 #include "tests/files.h"
 #include "tests/program_runner.h"
 #include "tests/temporary_directory.h"
+#include "tools/common/config.h"
+#include "tools/common/models.h"
 #include "tools/common/png.h"
 
 namespace entangle {
@@ -108,6 +110,20 @@ TEST_F(Folder, EvaluationResizesAndTakesTheCentre) {
               want.data());
   EXPECT_EQ(std::vector<float>(batch.images.begin(), batch.images.begin() + 768), want);
   EXPECT_EQ(batch.labels, (std::vector<int64_t>{0, 1}));
+}
+
+TEST_F(Folder, EvaluationInterpolatesAsConfigured) {
+  Config config = load_config("T", {"MODEL.num_classes=2", "DATA.interpolation=bilinear"});
+  const DataSource source = open_data_for(config, "folder:" + dir.root());
+  const Batch batch = load_for_evaluation(*source.test, source, {7}, 0, 1, 16);
+  Image image;
+  source.test->get(7, image);
+  std::vector<float> want(3 * 16 * 16);
+  place_image(resize_for_evaluation(image, 16, Interpolation::bilinear), {}, Normalizer(source.mean, source.std_dev),
+              16, want.data());
+  EXPECT_EQ(batch.images, want);
+  expect_error(error_of([] { load_config("T", {"DATA.interpolation=nearest"}); }), {"nearest", "bicubic"});
+  expect_error(error_of([] { load_config("T", {"DATA.auto_augment=rand-m11"}); }), {"magnitude 11"});
 }
 
 TEST_F(Folder, WhatIsWrongIsNamed) {

@@ -145,6 +145,30 @@ TEST(ImageOps, EvaluationTakesTheCentre) {
   EXPECT_EQ(at(0, 0, 2), 9);
 }
 
+// The steps of a view by hand, from the numbers that it draws.
+TEST(TrainingView, IsTheCropThenTheMirrorThenTheOperations) {
+  const Image image = Golden().input;
+  const RandAugment policy = RandAugment::parse("rand-m9-n2-p1");
+  for (uint64_t step = 0; step < 20; ++step) {
+    for (const double flip : {0.0, 1.0}) {
+      Rng rng(3, Stream::augmentation, step), by_hand = rng;
+      const Image view = training_view(image, {24, flip, Interpolation::bilinear, &policy, {1, 2, 3}}, rng);
+      Image want =
+          resize(crop(image, draw_resized_crop(image.width, image.height, by_hand)), 24, 24, Interpolation::bilinear);
+      by_hand.uniform();
+      if (flip == 1) mirror(want);
+      for (const DrawnOp& op : draw_ops(policy, by_hand)) {
+        apply_image_op(op.op, op.argument, Interpolation::bilinear, {1, 2, 3}, want);
+      }
+      EXPECT_EQ(view.pixels, want.pixels);
+      EXPECT_EQ(rng.next, by_hand.next);
+    }
+  }
+  Image row = {1, 3, 3, {1, 2, 3, 4, 5, 6, 7, 8, 9}};
+  mirror(row);
+  EXPECT_EQ(row.pixels, (std::vector<uint8_t>{7, 8, 9, 4, 5, 6, 1, 2, 3}));
+}
+
 TEST(Decode, RefusesWhatIsNoImage) {
   const TemporaryDirectory dir;
   const auto error = [&](const std::string& bytes) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/check.h"
+#include "tests/every_augmentation.h"
 #include "tests/expect_error.h"
 
 namespace entangle {
@@ -75,13 +76,7 @@ LoaderOptions plain_options() {
 
 LoaderOptions full_options() {
   LoaderOptions options = plain_options();
-  options.augmentation.crop_padding = 2;
-  options.augmentation.flip = 0.5;
-  options.augmentation.erase = 0.5;
-  options.augmentation.mixup_alpha = 0.8;
-  options.augmentation.cutmix_alpha = 1;
-  options.augmentation.mix_probability = 0.8;
-  options.augmentation.label_smoothing = 0.1;
+  options.augmentation = every_augmentation(kSize);
   return options;
 }
 

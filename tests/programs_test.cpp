@@ -2,16 +2,17 @@
 #include <signal.h>
 
 #include <cmath>
+#include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "data/decode.h"
 #include "engine/device.h"
 #include "engine/safetensors.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "tests/files.h"
-#include "tests/program_runner.h"
+#include "tests/programs_fixture.h"
 #include "tests/temporary_directory.h"
 #include "tools/common/models.h"
 #include "tools/common/run_directory.h"
@@ -20,74 +21,6 @@
 
 namespace entangle {
 namespace {
-
-constexpr int kTrain = 120, kHeldOut = 40, kTest = 30, kEpochs = 6, kBatch = 8;
-constexpr int kStepsPerEpoch = (kTrain - kHeldOut) / kBatch, kSteps = kEpochs * kStepsPerEpoch;
-
-const char* const kTinyConfig = R"(
-SUPERNET: {MLP_RATIO: 2, NUM_HEADS: 2, EMBED_DIM: 16, DEPTH: 2}
-SEARCH_SPACE: {MLP_RATIO: [1, 2], NUM_HEADS: [1, 2], EMBED_DIM: [8, 16], DEPTH: [1, 2]}
-MODEL: {image_size: 28, patch_size: 14, in_channels: 1, num_classes: 10, head_dim: 8, max_relative_position: 1}
-TRAIN: {epochs: 6, batch_size: 8, lr: 1e-2, lr_scale_batch: false, warmup_epochs: 1, drop_path: 0.1, health_images: 20}
-DATA: {held_out: 40, flip: 0.5, erase: 0.25, mixup_alpha: 0.8, cutmix_alpha: 1, label_smoothing: 0.1}
-SEARCH: {population: 4, generations: 2, top: 2, mutations: 2, crossovers: 1, images: 40}
-)";
-
-std::string big_endian(uint32_t value) {
-  return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
-          static_cast<char>(value)};
-}
-
-// A data set whose images are noise around a brightness that tells the class.
-void write_idx(const std::string& folder, const std::string& part, int count) {
-  std::string images = big_endian(0x803) + big_endian(static_cast<uint32_t>(count)) + big_endian(28) + big_endian(28);
-  std::string labels = big_endian(0x801) + big_endian(static_cast<uint32_t>(count));
-  Rng rng(5, Stream::synthetic, static_cast<uint64_t>(count));
-  for (int i = 0; i < count; ++i) {
-    labels += static_cast<char>(i % 10);
-    for (int p = 0; p < 28 * 28; ++p) images += static_cast<char>(20 * (i % 10) + rng.below(60));
-  }
-  write_raw(folder + "/" + part + "-images-idx3-ubyte", images);
-  write_raw(folder + "/" + part + "-labels-idx1-ubyte", labels);
-}
-
-// A temporary directory with a small data set and a configuration for it.
-class Programs : public testing::Test {
- protected:
-  void SetUp() override {
-    std::filesystem::create_directory(dir.path("data"));
-    write_idx(dir.path("data"), "train", kTrain);
-    write_idx(dir.path("data"), "t10k", kTest);
-    write_raw(dir.path("tiny.yaml"), kTinyConfig);
-  }
-
-  std::vector<std::string> train(const std::string& run, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> command = {
-        "train_supernet", "--config",   dir.path("tiny.yaml"), "--data", "fashion-mnist:" + dir.path("data"),
-        "--output",       dir.path(run)};
-    command.insert(command.end(), more.begin(), more.end());
-    return command;
-  }
-  Outcome run(const std::vector<std::string>& command) const { return run_program(dir.root(), command); }
-  std::string checkpoint(const std::string& run) const { return dir.path(run + "/checkpoint.safetensors"); }
-
-  void expect_trains(const std::string& run_name, const std::vector<std::string>& more) const {
-    const Outcome outcome = run(train(run_name, more));
-    ASSERT_EQ(outcome.status, 0) << outcome.err;
-  }
-  // An error of the user's: exit 1 and one line that has the parts.
-  void expect_user_error(const std::vector<std::string>& command, const std::vector<std::string>& parts) const {
-    check_user_error(run(command), parts);
-  }
-  void check_user_error(const Outcome& outcome, const std::vector<std::string>& parts) const {
-    EXPECT_EQ(outcome.status, 1);
-    EXPECT_EQ(outcome.err.rfind("error: ", 0), 0u) << outcome.err;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-    for (const std::string& part : parts) EXPECT_NE(outcome.err.find(part), std::string::npos) << outcome.err;
-  }
-
-  TemporaryDirectory dir;
-};
 
 // The log without what depends on the clock and the machine.
 std::vector<nlohmann::json> log_records(const std::string& path) {
@@ -99,11 +32,6 @@ std::vector<nlohmann::json> log_records(const std::string& path) {
     records.back().erase("memory");
   }
   return records;
-}
-
-std::string line_with(const std::string& text, const std::string& begin) {
-  const size_t at = text.find(begin);
-  return at == std::string::npos ? "" : text.substr(at, text.find('\n', at) - at);
 }
 
 TEST_F(Programs, HelpAndVersionSucceedAndWrongArgumentsExitWithTwo) {
@@ -236,6 +164,35 @@ TEST_F(Programs, NumbersThatAreNotFiniteStopTheRun) {
   EXPECT_NO_THROW(read_checkpoint_metadata(checkpoint("later")));
 }
 
+// Rewrites a checkpoint with other values of some weights, of one sign in even rows and of the other in odd ones.
+void set_weights(const std::string& path, const std::map<std::string, float>& values) {
+  const SafetensorsFile file(path);
+  std::map<std::string, std::vector<uint8_t>> bytes;
+  std::vector<TensorToWrite> tensors;
+  for (const auto& [name, entry] : file.tensors()) {
+    std::vector<uint8_t>& own = bytes[name] = file.read_bytes(name);
+    const auto found = values.find(name);
+    for (size_t i = 0; found != values.end() && i < own.size() / sizeof(float); ++i) {
+      const float value = i / static_cast<size_t>(entry.shape.back()) % 2 == 0 ? found->second : -found->second;
+      std::memcpy(&own[i * sizeof value], &value, sizeof value);
+    }
+    tensors.push_back({name, entry.dtype, entry.shape, own.data()});
+  }
+  write_safetensors(path, tensors, file.metadata());
+}
+
+// With a last norm of zeros the loss does not see the head, while the norm's gradient is too large for fp32.
+TEST_F(Programs, AGradientThatIsNotFiniteStopsTheRunThoughTheLossIs) {
+  Running running(dir.root(), train("run"));
+  ASSERT_TRUE(wait_for_lines(dir.path("run/log.jsonl"), kStepsPerEpoch / 2));
+  running.signal(SIGINT);
+  ASSERT_EQ(running.wait().status, 0);
+  set_weights(checkpoint("run"), {{"norm.weight", 0.0f}, {"norm.bias", 0.0f}, {"head.weight", 3e38f}});
+  const std::string before = read_raw(checkpoint("run"));
+  expect_user_error(train("run", {"--resume"}), {"the gradient is not finite", checkpoint("run") + " of step "});
+  EXPECT_TRUE(read_raw(checkpoint("run")) == before);
+}
+
 TEST_F(Programs, FullDiskLeavesNoPartialCheckpoint) {
   check_user_error(Running(dir.root(), train("run"), {40000, 0}).wait(), {dir.path("run")});
   EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
@@ -294,107 +251,6 @@ TEST_F(Programs, EvaluationWritesLogitsOfAFileOfImages) {
   write_safetensors(dir.path("in"), {{"images", "F32", {3, 1, 28, 28}, pixels.data()}}, {});
   expect_user_error(again, {"not finite", dir.path("in")});
   EXPECT_FALSE(std::filesystem::exists(dir.path("out2")));
-}
-
-TEST_F(Programs, CostAndParityAnswerOnTheCommandLine) {
-  const Outcome cost = run({"count_cost", "--config", "T", "--architecture", "published:T"});
-  ASSERT_EQ(cost.status, 0) << cost.err;
-  EXPECT_EQ(nlohmann::json::parse(cost.out)["params"], 5867944);
-  expect_user_error({"count_cost", "--config", "X"}, {"X", "fashion-mnist"});
-  expect_user_error({"count_cost", "--config", "T", "--architecture", "published:B"}, {"larger than the supernet's"});
-  expect_user_error({"check_parity", dir.path("data")}, {"cases.json"});
-  const std::string golden = std::filesystem::absolute("tests/golden/supernet_cls_token_clamped");
-  EXPECT_EQ(run({"check_parity", golden}).status, 0);
-}
-
-TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
-  const std::vector<std::string> command = {"bench_step", "--space", dir.path("tiny.yaml"), "--batch", "4"};
-  std::vector<std::string> more = command;
-  more.insert(more.end(), {"--breakdown", "--threads", "1"});
-  const Outcome outcome = run(more);
-  ASSERT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 1) << outcome.out;
-  const auto result = nlohmann::json::parse(outcome.out);
-  for (const char* key : {"step_s", "img_per_s", "gflop_per_image", "ceiling_gflops", "percent_of_ceiling"}) {
-    ASSERT_TRUE(result.contains(key)) << key;
-    EXPECT_GT(result[key], 0) << key;
-  }
-  // Backward, every product has two of its size, but the patches need no gradient.
-  const Config config = load_config(dir.path("tiny.yaml"), {});
-  const Architecture largest = config.space.largest();
-  const int64_t patches = 4 * 14 * 14 * largest.embed_dim;
-  const double gflop = 2e-9 * static_cast<double>(3 * cost_of(config.model, largest).macs - patches);
-  EXPECT_NEAR(result["gflop_per_image"], gflop, 0.5e-5);
-  for (const char* line : {"kernel ", "linear_backward_weight ", "adamw ", "between kernels ", "sum ", "ceilings, "}) {
-    EXPECT_NE(line_with(outcome.err, line), "") << line << " in " << outcome.err;
-  }
-  EXPECT_EQ(line_with(outcome.err, "mlp_forward").find("mlp_forward                   2 "), 0u) << outcome.err;
-  EXPECT_NE(line_with(outcome.err, "sum  ").find(" 100.0%"), std::string::npos) << outcome.err;
-
-  std::vector<std::string> rounded = command;
-  rounded.insert(rounded.end(), {"--precision", "bf16"});
-  EXPECT_EQ(result["amp"], false);
-  EXPECT_EQ(nlohmann::json::parse(run(rounded).out)["amp"], true);
-
-  expect_user_error({"bench_step", "--space", "X"}, {"X", "fashion-mnist"});
-  expect_user_error({"bench_step", "--space", "T", "--batch", "0"}, {"--batch is 0", "65536"});
-  expect_user_error({"bench_step", "--space", "T", "--arch", "huge"}, {"huge", "max"});
-}
-
-TEST_F(Programs, AnImageIsAugmentedAsTheGoldenOnes) {
-  const std::string folder = std::filesystem::absolute("tests/golden/augment"), input = folder + "/input.png";
-  const SafetensorsFile expected(folder + "/expected.safetensors");
-  const auto made = [&](const std::vector<std::string>& flags) {
-    std::vector<std::string> command = {"augment_image", input, "out.png"};
-    command.insert(command.end(), flags.begin(), flags.end());
-    const Outcome outcome = run(command);
-    EXPECT_EQ(outcome.status, 0) << outcome.err;
-    return read_image(dir.path("out.png"));
-  };
-  EXPECT_EQ(made({"--op", "posterize", "--arg", "2"}).pixels, expected.read_u8("posterize/2"));
-  EXPECT_EQ(made({"--eval", "32"}).pixels, expected.read_u8("eval/32"));
-  EXPECT_EQ(made({"--resized-crop", "5,3,48,40,32,32", "--interpolation", "bilinear"}).pixels,
-            expected.read_u8("resized_crop/5,3,48,40->32x32/bilinear"));
-  const Image view = made({"--policy", "rand-m9-mstd0.5-inc1", "--seed", "3", "--size", "40"});
-  EXPECT_EQ(view.width, 40);
-  EXPECT_EQ(view.pixels, made({"--seed", "3", "--size", "40"}).pixels) << "the policy is the default, the seed decides";
-  EXPECT_NE(view.pixels, made({"--seed", "4", "--size", "40"}).pixels);
-  const Image sheet = made({"--sheet", "--size", "16"});
-  EXPECT_EQ(sheet.width, 8 * 20 - 4);
-  EXPECT_EQ(sheet.height, 4 * 20 - 4);
-  expect_user_error({"augment_image", input, "out.png", "--op", "blur"}, {"blur", "auto_contrast"});
-  expect_user_error({"augment_image", input, "out.png", "--resized-crop", "1,2,3"}, {"--resized-crop", "3 numbers"});
-  expect_user_error({"augment_image", input, dir.path("nowhere/out.png")}, {dir.path("nowhere")});
-  expect_user_error({"augment_image", dir.path("none.jpg"), "out.png"}, {"none.jpg", "cannot be read"});
-  EXPECT_EQ(run({"augment_image", input, "out.png", "--op", "invert", "--eval", "3"}).status, 2);
-}
-
-// The number behind `words` in a text.
-[[maybe_unused]] int64_t number_behind(const std::string& text, const std::string& words) {
-  const size_t at = text.find(words);
-  return at == std::string::npos ? -1 : std::stoll(text.substr(at + words.size()));
-}
-
-TEST_F(Programs, ABatchThatDoesNotFitIsRefusedBeforeTheFirstStep) {
-  expect_user_error({"bench_step", "--space", "B", "--batch", "65536"},
-                    {"a batch of 65536 needs", "bytes", "available", "the largest batch that fits is", "--batch"});
-  expect_user_error({"train_supernet", "--config", "B", "--batch-size", "65k", "--data", dir.path("data"), "--output",
-                     dir.path("run")},
-                    {"a batch of 65000 needs", "--batch-size"});
-  EXPECT_FALSE(std::filesystem::exists(dir.path("run")));
-#if !defined(__SANITIZE_ADDRESS__)  // which takes all address space itself
-  const Limits limits = {0, size_t{640} << 20};
-  const std::vector<std::string> command = {"bench_step", "--space", "fashion-mnist", "--threads", "1", "--batch"};
-  std::vector<std::string> large = command, fitting = command;
-  large.push_back("2000");
-  const Outcome refused = run_program(dir.root(), large, limits);
-  check_user_error(refused, {"a batch of 2000 needs", "recompute=true"});
-  const int64_t fits = number_behind(refused.err, "largest batch that fits is ");
-  EXPECT_GT(fits, 20) << refused.err;
-  EXPECT_LT(fits, 280) << refused.err;
-  fitting.push_back(std::to_string(fits));
-  EXPECT_EQ(run_program(dir.root(), fitting, limits).status, 0);
-#endif
 }
 
 TEST_F(Programs, CheckpointOfAnotherRunIsNotResumed) {

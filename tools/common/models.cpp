@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "data/resize.h"
 #include "engine/check.h"
 #include "nn/checkpoint.h"
 
@@ -64,6 +65,7 @@ DataSource open_data_for(const Config& config, const std::string& spec) {
   const std::string& chosen = spec.empty() ? config.data.spec : spec;
   CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
   DataSource source = open_data(chosen);
+  source.interpolation = parse_interpolation(config.data.augmentation.interpolation);
   for (const auto& part : {source.train, source.test}) {
     CHECK(part->classes() == config.model.num_classes, chosen, " has ", part->classes(), " classes, the model ",
           config.model.num_classes, " (MODEL.num_classes)");
