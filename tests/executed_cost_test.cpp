@@ -3,8 +3,8 @@
 
 #include "engine/memory.h"
 #include "engine/ops.h"
-#include "nn/cost.h"
 #include "nn/architecture.h"
+#include "nn/cost.h"
 #include "nn/supernet.h"
 #include "tests/small_supernet.h"
 #include "tools/common/config.h"
