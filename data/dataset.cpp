@@ -58,6 +58,13 @@ std::vector<int64_t> quotas(const std::vector<std::vector<int64_t>>& members, in
 
 }  // namespace
 
+std::vector<int64_t> Dataset::epoch_order(const std::vector<int64_t>& indices, uint64_t seed, int64_t epoch) const {
+  std::vector<int64_t> order = indices;
+  Rng rng(seed, Stream::data_order, static_cast<uint64_t>(epoch));
+  shuffle(rng, order.data(), static_cast<int64_t>(order.size()));
+  return order;
+}
+
 DataSource open_data(const std::string& spec) {
   const size_t colon = spec.find(':');
   const std::string name = spec.substr(0, colon);

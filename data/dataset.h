@@ -19,6 +19,9 @@ class Dataset {
   virtual int64_t channels() const = 0;
   virtual int64_t label(int64_t index) const = 0;
   virtual void get(int64_t index, Image& image) const = 0;
+  // The order in which training visits `indices` in an epoch, a function of (seed, epoch): a full shuffle
+  // (Stream::data_order).
+  virtual std::vector<int64_t> epoch_order(const std::vector<int64_t>& indices, uint64_t seed, int64_t epoch) const;
 };
 
 // What a --data specification opens: `train` for training (the search split is a list of its indices, held out of
