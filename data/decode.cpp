@@ -12,15 +12,9 @@
 
 namespace entangle {
 
-namespace {
-
-constexpr size_t kLargestFile = size_t{1} << 30;
-
-}  // namespace
-
 Image decode_image(const std::vector<uint8_t>& file, const std::string& name) {
   CHECK(!file.empty(), name, ": the file is empty");
-  CHECK(file.size() <= kLargestFile, name, ": ", file.size(), " bytes are more than an image file may have");
+  CHECK(file.size() <= kLargestImageFile, name, ": ", file.size(), " bytes are more than an image file may have");
   const int bytes = static_cast<int>(file.size());
   int width = 0, height = 0, channels = 0;
   CHECK(stbi_info_from_memory(file.data(), bytes, &width, &height, &channels) != 0, name,

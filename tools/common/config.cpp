@@ -89,6 +89,7 @@ Bindings data_bindings(Config& c) {
       {"DATA", "spec", &c.data.spec},
       {"DATA", "held_out", &c.data.held_out, kCount},
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
+      {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},
       {"DATA", "interpolation", &a.interpolation},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},

@@ -32,6 +32,7 @@ struct DataConfig {
   std::string spec;  // as --data; empty: to be given there
   int64_t held_out = 10000;
   uint64_t split_seed = 0;
+  DataOptions options;
   Augmentation augmentation;  // its image_size is the model's
 };
 

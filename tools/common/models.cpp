@@ -64,7 +64,7 @@ LoadedModel load_model(const std::string& weights, const std::string& config, De
 DataSource open_data_for(const Config& config, const std::string& spec) {
   const std::string& chosen = spec.empty() ? config.data.spec : spec;
   CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
-  DataSource source = open_data(chosen);
+  DataSource source = open_data(chosen, config.data.options);
   source.interpolation = parse_interpolation(config.data.augmentation.interpolation);
   for (const auto& part : {source.train, source.test}) {
     CHECK(part->classes() == config.model.num_classes, chosen, " has ", part->classes(), " classes, the model ",
