@@ -48,7 +48,7 @@ $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lbenchmark -lyaml-cpp -ldl
-$(TESTS): $(call objects,tests/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
+$(TESTS): $(call objects,tests/*.cpp tests/fuzz/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
