@@ -36,8 +36,8 @@ PROGRAMS := $(patsubst tools/%.cpp,$(BIN)%,$(wildcard tools/*.cpp))
 TESTS := $(BUILD)/run_tests
 
 all: $(PROGRAMS)
-test: $(TESTS) $(PROGRAMS)
-	ENTANGLE_PROGRAMS=$(or $(BIN),./) $(TESTS)
+test: $(TESTS) $(PROGRAMS) $(BUILD)/runner
+	ENTANGLE_PROGRAMS=$(or $(BIN),./) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
 
 include $(if $(BACKEND),cuda/cuda.mk)
 $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp $(CUDA_SOURCES)) $(KERNELS)
@@ -45,6 +45,10 @@ $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp sea
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
+# The runner of exported subnets builds with a compiler alone, as here.
+$(BUILD)/runner: $(wildcard runner/*)
+	@mkdir -p $(@D)
+	$(Q) $(CXX) -O2 $(WARNINGS) runner/runner.cpp -o $@
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lbenchmark -lyaml-cpp -ldl
