@@ -9,10 +9,11 @@ MAKEFLAGS += -j$(shell nproc)
 CXX ?= g++
 # make V=1 shows the commands.
 Q = $(if $(V),,@echo '  $@' &&)
+CUDA ?= $(if $(shell command -v nvcc),1,0)
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
 KIND := build/$(if $(SANITIZE),sanitize,release)
 BUILD := $(KIND)$(BACKEND:%=-%)
-BIN := $(if $(SANITIZE)$(BACKEND),$(BUILD)/bin/)
+BIN := $(BUILD)/bin/
 
 comma := ,
 WARNINGS := -Wall -Wextra -Werror
@@ -32,12 +33,16 @@ objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
 KERNELS := $(foreach p,$(PATHS),$(patsubst %.cpp,$(KIND)/%.$(p).o,$(wildcard engine/cpu/*.cpp)))
 LIBRARY := $(BUILD)/libentangle.a
 COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
-PROGRAMS := $(patsubst tools/%.cpp,$(BIN)%,$(wildcard tools/*.cpp))
+NAMES := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
+PROGRAMS := $(NAMES:%=$(BIN)%)
 TESTS := $(BUILD)/run_tests
 
-all: $(PROGRAMS)
+all: $(NAMES)
 test: $(TESTS) $(PROGRAMS)
-	ENTANGLE_PROGRAMS=$(or $(BIN),./) $(TESTS)
+	ENTANGLE_PROGRAMS=$(BIN) $(TESTS)
+# The programs at the root are those of the build made last, but for builds that serve tests.
+$(NAMES) bench_kernels: %: $(BIN)%
+	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
 
 include $(if $(BACKEND),cuda/cuda.mk)
 $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp $(CUDA_SOURCES)) $(KERNELS)
@@ -69,7 +74,7 @@ $(BUILD)/configs.o: $(BUILD)/configs.cpp
 	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 clean:
-	rm -rf build $(notdir $(PROGRAMS)) bench_kernels
+	rm -rf build $(NAMES) bench_kernels
 
-.PHONY: all test clean
+.PHONY: all test clean bench_kernels $(NAMES)
 -include $(shell find $(BUILD) $(KIND)/engine/cpu -name '*.d' 2>/dev/null)
