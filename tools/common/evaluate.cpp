@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "tools/common/progress.h"
 
 namespace entangle {
@@ -51,17 +52,54 @@ void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& la
   }
 }
 
+namespace {
+
+// Logits of one architecture, batch after batch. On a GPU the second batch of a size is recorded, and the following ones are
+// launched as it was: a subnet's some hundred kernels are small, and launching them takes as long as running them.
+class Forward {
+ public:
+  Forward(const Supernet& supernet, const Architecture& architecture)
+      : supernet_(supernet), architecture_(architecture), device_(supernet.parameters().device()) {}
+
+  std::vector<float> logits(const Batch& batch) {
+    const SupernetConfig& model = supernet_.config();
+    if (images_.defined() && images_.size(0) == batch.count) {
+      copy_floats(images_.count(), batch.images.data(), DeviceKind::cpu, images_.data(), device_);
+      if (graph_ == nullptr && device_ == DeviceKind::cuda) {
+        graph_ = std::make_unique<LaunchGraph>([this] { logits_ = supernet_.forward(images_, architecture_); });
+      }
+    } else {
+      graph_.reset();
+      images_ =
+          Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images, device_);
+    }
+    if (graph_ != nullptr) {
+      graph_->launch();
+    } else {
+      logits_ = supernet_.forward(images_, architecture_);
+    }
+    return logits_.to_vector();
+  }
+
+ private:
+  const Supernet& supernet_;
+  const Architecture& architecture_;
+  const DeviceKind device_;
+  Tensor images_, logits_;
+  std::unique_ptr<LaunchGraph> graph_;  // writes logits_
+};
+
+}  // namespace
+
 Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set,
                     int64_t batch) {
-  const SupernetConfig& model = supernet.config();
+  Forward forward(supernet, architecture);
   Evaluation evaluation;
   for (int64_t begin = 0; begin < set.size(); begin += batch) {
     const Batch part = set.load(begin, std::min(batch, set.size() - begin));
-    const Tensor images = Tensor::from({part.count, model.in_channels, model.image_size, model.image_size}, part.images,
-                                       supernet.parameters().device());
-    const Tensor logits = supernet.forward(images, architecture);
+    const std::vector<float> logits = forward.logits(part);
     try {
-      add_logits(logits.to_vector(), part.labels, model.num_classes, evaluation);
+      add_logits(logits, part.labels, supernet.config().num_classes, evaluation);
     } catch (const Error& error) {
       RAISE(error.what(), " (architecture ", architecture.to_json(), ")");
     }
