@@ -37,6 +37,13 @@ constexpr Reader kReaders[] = {
     {"imagenet", "imagenet:DIR", open_imagenet},
     {"folder", "folder:DIR", open_image_folder},
     {"wds", "wds:PATTERN", open_shards},
+    {"cifar10", "cifar10:DIR", open_cifar10},
+    {"cifar100", "cifar100:DIR", open_cifar100},
+    {"flowers102", "flowers102:DIR", open_flowers102},
+    {"cars", "cars:DIR", open_cars},
+    {"pets", "pets:DIR", open_pets},
+    {"inat18", "inat18:DIR[,category=RANK]", open_inaturalist2018},
+    {"inat19", "inat19:DIR[,category=RANK]", open_inaturalist2019},
 };
 
 std::string known_data() {
@@ -72,6 +79,20 @@ std::vector<int64_t> quotas(const std::vector<std::vector<int64_t>>& members, in
   return quota;
 }
 
+// Takes its quota out of every class at random.
+Split draw_split(std::vector<std::vector<int64_t>> members, const std::vector<int64_t>& quota, Rng& rng) {
+  Split split;
+  for (size_t c = 0; c < members.size(); ++c) {
+    shuffle(rng, members[c].data(), static_cast<int64_t>(members[c].size()));
+    const auto middle = members[c].begin() + quota[c];
+    split.held_out.insert(split.held_out.end(), members[c].begin(), middle);
+    split.train.insert(split.train.end(), middle, members[c].end());
+  }
+  std::sort(split.held_out.begin(), split.held_out.end());
+  std::sort(split.train.begin(), split.train.end());
+  return split;
+}
+
 }  // namespace
 
 std::vector<int64_t> Dataset::epoch_order(const std::vector<int64_t>& indices, uint64_t seed, int64_t epoch) const {
@@ -100,18 +121,20 @@ Split make_split(const Dataset& dataset, int64_t held_out, uint64_t seed) {
   CHECK(held_out >= 0 && held_out < dataset.size(), "cannot hold out ", held_out, " of ", dataset.size(),
         " training images: it must be at least 0 and leave one to train on");
   Rng rng(seed, Stream::split);
-  std::vector<std::vector<int64_t>> members = indices_by_class(dataset);
+  const std::vector<std::vector<int64_t>> members = indices_by_class(dataset);
   const std::vector<int64_t> quota = quotas(members, held_out, rng);
-  Split split;
+  return draw_split(members, quota, rng);
+}
+
+Split make_class_split(const Dataset& dataset, int64_t per_class, uint64_t seed) {
+  CHECK(per_class >= 1, "cannot hold out ", per_class, " images of each class: it must be at least 1");
+  Rng rng(seed, Stream::split);
+  const std::vector<std::vector<int64_t>> members = indices_by_class(dataset);
   for (size_t c = 0; c < members.size(); ++c) {
-    shuffle(rng, members[c].data(), static_cast<int64_t>(members[c].size()));
-    const auto middle = members[c].begin() + quota[c];
-    split.held_out.insert(split.held_out.end(), members[c].begin(), middle);
-    split.train.insert(split.train.end(), middle, members[c].end());
+    CHECK(static_cast<int64_t>(members[c].size()) > per_class, "cannot hold out ", per_class, " images of class ", c,
+          ", which has ", members[c].size(), ": one must be left to train on");
   }
-  std::sort(split.held_out.begin(), split.held_out.end());
-  std::sort(split.train.begin(), split.train.end());
-  return split;
+  return draw_split(members, std::vector<int64_t>(members.size(), per_class), rng);
 }
 
 }  // namespace entangle
