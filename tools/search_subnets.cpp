@@ -81,9 +81,10 @@ std::string subject_of(const Config& config, const Supernet& supernet, const std
 
 // Images that the weights were trained on must not rank: the split is the training's.
 void check_split(const DataConfig& trained, const DataConfig& wanted) {
-  CHECK(trained.held_out == wanted.held_out && trained.split_seed == wanted.split_seed,
-        "the weights were trained with DATA.held_out=", trained.held_out, " and DATA.split_seed=", trained.split_seed,
-        "; a search must hold out the same images");
+  const std::string list = trained.split.empty() ? "" : concat(", DATA.split=", trained.split);
+  CHECK(trained.held_out == wanted.held_out && trained.split_seed == wanted.split_seed && trained.split == wanted.split,
+        "the weights were trained with DATA.held_out=", trained.held_out, ", DATA.split_seed=", trained.split_seed,
+        list, "; a search must hold out the same images");
 }
 
 SearchResult run_search(const Config& config, const Supernet& supernet, const EvaluationSet& ranking,
@@ -119,7 +120,8 @@ void run_program(const Flags& flags, DeviceKind device) {
   const Config base = config_of(weights, flags.config);
   const LoadedModel model =
       load_model(weights, flags.config, device, with_population(flags.settings, base, flags.population));
-  check_split(base.data, model.config.data);
+  // What the weights say nothing about is the user's to say.
+  if (flags.config.empty() || !model.config.data.recorded_split.empty()) check_split(base.data, model.config.data);
   const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
   const DataSource source = open_data_for(model.config);
   const std::vector<int64_t> images = ranking_images(model.config, source);

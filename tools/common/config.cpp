@@ -88,6 +88,7 @@ Bindings data_bindings(Config& c) {
   Augmentation& a = c.data.augmentation;
   return {
       {"DATA", "spec", &c.data.spec},
+      {"DATA", "split", &c.data.split},
       {"DATA", "held_out", &c.data.held_out, kCount},
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
       {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},

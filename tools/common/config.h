@@ -30,9 +30,14 @@ struct TrainConfig {
 
 struct DataConfig {
   std::string spec;  // as --data; empty: to be given there
+  // Training images that a search ranks on and training leaves out: those in the file `split` (data/split_list.h); without one
+  // `held_out` of them, drawn with the seed.
+  std::string split;
   int64_t held_out = 10000;
   uint64_t split_seed = 0;
   DataOptions options;
+  // Of weights that say what their training held out, that record (load_model); it is no key of the file.
+  std::string recorded_split;
   Augmentation augmentation;  // its image_size is the model's
 };
 

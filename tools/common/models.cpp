@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "data/resize.h"
+#include "data/split_list.h"
 #include "engine/check.h"
 #include "nn/checkpoint.h"
 
@@ -68,6 +69,8 @@ LoadedModel load_model(const std::string& weights, const std::string& config, De
   model.config.model.qkv_bias = qkv_bias_of(weights);
   model.supernet = std::make_unique<Supernet>(model.config.model);
   load_checkpoint(weights, *model.supernet, false, device);
+  const auto record = metadata.find(kSplitRecord);
+  if (record != metadata.end()) model.config.data.recorded_split = record->second;
   return model;
 }
 
@@ -101,11 +104,18 @@ std::vector<int64_t> all_indices(const Dataset& dataset) {
   return indices;
 }
 
+Split training_split(const DataConfig& config, const Dataset& train) {
+  if (!config.recorded_split.empty()) return read_split_record(config.recorded_split, train, "the checkpoint");
+  if (!config.split.empty()) return read_split_list(config.split, train);
+  return make_split(train, config.held_out, config.split_seed);
+}
+
 std::vector<int64_t> ranking_images(const Config& config, const DataSource& source) {
-  const Split split = make_split(*source.train, config.data.held_out, config.data.split_seed);
+  const Split split = training_split(config.data, *source.train);
   const int64_t available = static_cast<int64_t>(split.held_out.size());
   CHECK(config.search.images <= available, "the search is to rank on ", config.search.images,
-        " images (SEARCH.images, --images), but training held out ", available, " (DATA.held_out)");
+        " images (SEARCH.images, --images), but training held out ", available,
+        " (DATA.held_out, or the list DATA.split)");
   return spread(split.held_out, config.search.images);
 }
 

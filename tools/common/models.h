@@ -45,6 +45,13 @@ DataSource open_data_for(const Config& config, const std::string& spec = "");
 std::vector<int64_t> spread(const std::vector<int64_t>& indices, int64_t count);
 std::vector<int64_t> all_indices(const Dataset& dataset);
 
+// What training holds out and what it trains on: as the weights recorded it (data.recorded_split), as the list data.split says, or
+// drawn. Throws Error when a record or a list is not of this data.
+Split training_split(const DataConfig& config, const Dataset& train);
+
+// Metadata of a checkpoint: the key of that record.
+inline constexpr const char* kSplitRecord = "held_out";
+
 // The held-out images that rank the candidates of a search. Throws Error when there are fewer than SEARCH.images.
 std::vector<int64_t> ranking_images(const Config& config, const DataSource& source);
 

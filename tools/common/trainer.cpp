@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "data/split_list.h"
 #include "engine/check.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
@@ -61,14 +62,16 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
     : config_(config),
       run_(run),
       device_(device),
+      resume_(resume && run.has("checkpoint.safetensors")),
       source_(open_data_for(config)),
-      split_(make_split(*source_.train, config.data.held_out, config.data.split_seed)),
+      split_(split_of_run()),
+      split_record_(write_split_record(*source_.train, split_.held_out)),
       supernet_(config.model, config.train.seed, device),
       feed_(source_, split_.train, loader_options(config), device),
       steps_per_epoch_(feed_.steps_per_epoch()),
       schedule_(config.train.schedule(steps_per_epoch_)),
       adamw_(adamw_options(config.train)) {
-  if (resume && run_.has("checkpoint.safetensors")) resume_from_checkpoint();
+  if (resume_) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
   const int64_t step_bytes = cost_of(config.model, config.largest(), config.train.batch_size).step_bytes;
   reserve_memory(static_cast<size_t>(step_bytes), device);
@@ -79,6 +82,17 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   }
   for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(kNumbers, device);
   log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
+}
+
+// A resumed run keeps what it held out, whatever became of the list.
+Split Trainer::split_of_run() const {
+  DataConfig data = config_.data;
+  if (resume_) {
+    const auto metadata = read_checkpoint_metadata(run_.checkpoint_file());
+    const auto record = metadata.find(kSplitRecord);
+    if (record != metadata.end()) data.recorded_split = record->second;
+  }
+  return training_split(data, *source_.train);
 }
 
 void Trainer::resume_from_checkpoint() {
@@ -198,6 +212,7 @@ void Trainer::save(const Architecture& last) {
   content.metadata = {{"step", std::to_string(step_)},
                       {"epoch", std::to_string(step_ / steps_per_epoch_)},
                       {"seed", std::to_string(config_.train.seed)},
+                      {kSplitRecord, split_record_},
                       {"config", config_.to_yaml()}};
   save_checkpoint(run_.checkpoint_file(), supernet_, content);
   checkpoint_step_ = step_;

@@ -55,6 +55,7 @@ class Trainer {
     std::shared_ptr<Readback> numbers;
   };
 
+  Split split_of_run() const;
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
@@ -71,8 +72,10 @@ class Trainer {
   Config config_;
   const RunDirectory& run_;
   DeviceKind device_;
+  bool resume_;  // from a checkpoint
   DataSource source_;
   Split split_;
+  std::string split_record_;
   Supernet supernet_;
   BatchFeed feed_;
   int64_t steps_per_epoch_ = 0;
