@@ -119,6 +119,7 @@ void run_program(const Flags& flags, DeviceKind device) {
   const Config base = config_of(weights, flags.config);
   const LoadedModel model =
       load_model(weights, flags.config, device, with_population(flags.settings, base, flags.population));
+  CHECK(!model.config.subnet, weights, " holds one architecture's own weights: there is nothing to search");
   check_split(base.data, model.config.data);
   const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
   const DataSource source = open_data_for(model.config);
