@@ -15,7 +15,7 @@ namespace entangle {
 namespace {
 
 const char* const kFormatVersion = "1";
-const std::string kOptimizerPrefix = "optimizer.";
+const std::string kOptimizerPrefix = "optimizer.", kAveragePrefix = "optimizer.average/";
 
 // One array of the arena and how its tensors are called in files.
 struct Part {
@@ -88,24 +88,32 @@ void check_tensors(const TensorFile& file, const ParameterArena& parameters, con
 }  // namespace
 
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content) {
+  const ParameterArena& arena = supernet.parameters();
   std::list<std::vector<float>> copies;  // what is not in host memory in the file's order
   std::vector<TensorToWrite> tensors;
-  const bool on_host = supernet.parameters().device() == DeviceKind::cpu;
-  for (const Part& part : parts_of(content.optimizer)) {
-    const float* array = (supernet.parameters().*part.array)();
-    CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
-    if (!on_host) {
-      copies.push_back(supernet.parameters().to_host(array));
-      array = copies.back().data();
-    }
-    for (const Parameter& parameter : supernet.parameters().all()) {
+  const auto add = [&](const std::string& prefix, const float* array) {
+    for (const Parameter& parameter : arena.all()) {
       const float* values = array + parameter.offset;
       if (parameter.interleave > 1) {
         copies.push_back(to_file_order(parameter, array));
         values = copies.back().data();
       }
-      tensors.push_back({part.prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
+      tensors.push_back({prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
     }
+  };
+  for (const Part& part : parts_of(content.optimizer)) {
+    const float* array = (arena.*part.array)();
+    CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
+    if (arena.device() != DeviceKind::cpu) {
+      copies.push_back(arena.to_host(array));
+      array = copies.back().data();
+    }
+    add(part.prefix, array);
+  }
+  if (content.average != nullptr) {
+    CHECK(static_cast<int64_t>(content.average->size()) == arena.size(), "an average of ", content.average->size(),
+          " elements for an arena of ", arena.size());
+    add(kAveragePrefix, content.average->data());
   }
   std::map<std::string, std::string> metadata = content.metadata;
   metadata["format_version"] = kFormatVersion;
@@ -113,7 +121,6 @@ void save_checkpoint(const std::string& path, const Supernet& supernet, const Ch
   write_safetensors(path, tensors, metadata);
 }
 
-// Everything is read before anything is changed: a file that cannot be read to its end leaves the supernet as it was.
 std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
                                                    DeviceKind device) {
   const std::unique_ptr<TensorFile> opened = open_tensor_file(path);
@@ -141,6 +148,18 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
     if (!on_host) parameters.from_host(staged, array);
   }
   return file.metadata();
+}
+
+std::vector<float> load_average(const std::string& path, const Supernet& supernet) {
+  const std::unique_ptr<TensorFile> file = open_tensor_file(path);
+  check_metadata(*file, supernet.config().qkv_bias);
+  std::vector<float> average(static_cast<size_t>(supernet.parameters().size()));
+  for (const Parameter& parameter : supernet.parameters().all()) {
+    const std::string name = kAveragePrefix + parameter.name;
+    check_tensor(*file, name, parameter.file_shape);
+    from_file_order(parameter, file->read_f32(name).data(), average.data());
+  }
+  return average;
 }
 
 std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path) {

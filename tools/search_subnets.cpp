@@ -120,6 +120,7 @@ void run_program(const Flags& flags, DeviceKind device) {
   const Config base = config_of(weights, flags.config);
   const LoadedModel model =
       load_model(weights, flags.config, device, with_population(flags.settings, base, flags.population));
+  CHECK(!model.config.subnet, weights, " holds one architecture's own weights: there is nothing to search");
   // What the weights say nothing about is the user's to say.
   if (flags.config.empty() || !model.config.data.recorded_split.empty()) check_split(base.data, model.config.data);
   const RunDirectory run(flags.output.empty() ? flags.run : flags.output);

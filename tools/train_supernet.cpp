@@ -46,17 +46,6 @@ std::string output_of(const Flags& flags) {
   return "runs/" + (flags.config.empty() ? "fashion-mnist" : load_config(flags.config).name);
 }
 
-// A resumed run keeps its configuration: what the command line says about it must agree.
-Config resumed_config(const Flags& flags, const std::string& output) {
-  const std::string stored = output + "/config.yaml";
-  CHECK(std::filesystem::exists(stored), output, " holds no run to resume; start one without --resume");
-  const Config before = parse_config(read_text_file(stored), stored);
-  const std::string difference = first_difference(before, wanted_config(flags, stored));
-  CHECK(difference.empty(), "a resumed run keeps its configuration, but ", difference,
-        "; leave that away, or start another run with --output");
-  return before;
-}
-
 void print_next_command(const Config& config, const std::string& output) {
   const double smallest = static_cast<double>(cost_of(config.model, config.space.smallest()).params);
   const double largest = static_cast<double>(cost_of(config.model, config.space.largest()).params);
@@ -65,7 +54,9 @@ void print_next_command(const Config& config, const std::string& output) {
 
 void train(const Flags& flags, DeviceKind device) {
   const std::string output = output_of(flags);
-  const Config config = flags.resume ? resumed_config(flags, output) : wanted_config(flags, "");
+  const Config config =
+      flags.resume ? resumed_config(output, [&](const std::string& stored) { return wanted_config(flags, stored); })
+                   : wanted_config(flags, "");
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
   const int64_t params = cost_of(config.model, config.model.full()).params;

@@ -75,6 +75,12 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "beta2", &c.train.beta2, kPart},
       {"TRAIN", "eps", &c.train.eps, {1e-30, 1}},
       {"TRAIN", "clip_norm", &c.train.clip_norm, kRate},
+      {"TRAIN", "layer_decay", &c.train.layer_decay, {0.01, 1}},
+      {"TRAIN", "linear_probe", &c.train.linear_probe},
+      {"TRAIN", "teacher", &c.train.teacher},
+      {"TRAIN", "distillation", &c.train.distillation},
+      {"TRAIN", "distillation_share", &c.train.distillation_share, kShare},
+      {"TRAIN", "average_decay", &c.train.average_decay, kPart},
       {"TRAIN", "drop_path", &c.model.drop_path, kPart},
       {"TRAIN", "dropout", &c.model.dropout, kPart},
       {"TRAIN", "attention_dropout", &c.model.attention_dropout, kPart},
@@ -223,6 +229,8 @@ void resolve(Config& config) {
   config.model.validate();
   config.space.validate();
   if (!config.subnet) config.model.check_fits(config.space.largest());
+  CHECK(config.train.distillation == "hard" || config.train.distillation == "soft", "TRAIN.distillation is ",
+        config.train.distillation, ", but must be hard or soft");
   config.data.augmentation.validate();
   config.search.options.validate(config.space);
 }

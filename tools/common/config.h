@@ -22,6 +22,17 @@ struct TrainConfig {
   bool per_epoch = false;  // the published schedule, constant within an epoch
   double weight_decay = 0.05, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double clip_norm = 0;  // 0: no clipping
+  // Of fine-tuning. The learning rate of block i of d is lr * layer_decay^(d - i), that of the embeddings
+  // lr * layer_decay^(d + 1), that of the last norm and the head lr. linear_probe trains the head alone.
+  double layer_decay = 1;
+  bool linear_probe = false;
+  // Distillation from the weights in `teacher` (their largest architecture): targets become (1 - share) t + share q, with
+  // q the teacher's softmax (soft) or its best class (hard), as in DeiT without its extra token. Empty: none.
+  std::string teacher, distillation = "hard";
+  double distillation_share = 0.5;
+  // The average of the weights over steps, average = decay average + (1 - decay) weights; it is what held-out and test
+  // images are shown to. 0: none.
+  double average_decay = 0;
   uint64_t seed = 0;
   int64_t health_images = 1000;  // held-out images that the smallest, middle and largest subnet see after each epoch
 

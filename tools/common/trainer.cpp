@@ -30,6 +30,27 @@ AdamWOptions adamw_options(const TrainConfig& train) {
   return options;
 }
 
+// Block i of d is in layer i + 1 of 0 .. d + 1: the embeddings are below the first block, the last norm and the head above
+// the last.
+int64_t layer_of(const std::string& name, int64_t depth) {
+  const std::string block = "blocks.";
+  if (name.rfind(block, 0) == 0) return std::stoll(name.substr(block.size())) + 1;
+  const bool above = name.rfind("norm.", 0) == 0 || name.rfind("head.", 0) == 0;
+  return above ? depth + 1 : 0;
+}
+
+// The learning rate of each parameter, as a multiple: see TrainConfig. Empty when all are 1.
+std::vector<float> lr_scales(const TrainConfig& train, const ParameterArena& arena, int64_t depth) {
+  if (train.layer_decay == 1 && !train.linear_probe) return {};
+  std::vector<float> scales;
+  for (const Parameter& parameter : arena.all()) {
+    const int64_t below_top = depth + 1 - layer_of(parameter.name, depth);
+    const bool frozen = train.linear_probe && parameter.name.rfind("head.", 0) != 0;
+    scales.push_back(frozen ? 0 : static_cast<float>(std::pow(train.layer_decay, static_cast<double>(below_top))));
+  }
+  return scales;
+}
+
 LoaderOptions loader_options(const Config& config) {
   LoaderOptions options;
   options.batch_size = config.train.batch_size;
@@ -70,7 +91,16 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       feed_(source_, split_.train, loader_options(config), device),
       steps_per_epoch_(feed_.steps_per_epoch()),
       schedule_(config.train.schedule(steps_per_epoch_)),
-      adamw_(adamw_options(config.train)) {
+      adamw_(adamw_options(config.train)),
+      lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
+  // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
+  for (size_t i = 0; i < lr_scales_.size(); ++i) {
+    supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
+  }
+  if (!config.train.teacher.empty()) teacher_ = std::make_unique<Teacher>(config, device);
+  if (config.train.average_decay > 0) {
+    average_ = std::make_unique<WeightAverage>(supernet_, config.train.average_decay);
+  }
   if (resume_) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
   const int64_t step_bytes = cost_of(config.model, config.largest(), config.train.batch_size).step_bytes;
@@ -103,6 +133,7 @@ void Trainer::resume_from_checkpoint() {
   CHECK(carried != metadata.end(), run_.checkpoint_file(), " carries no configuration: it is no training checkpoint");
   const std::string difference = first_difference(parse_config(carried->second, run_.checkpoint_file()), config_);
   CHECK(difference.empty(), run_.checkpoint_file(), " is of another run: ", difference);
+  if (average_ != nullptr) average_->set_values(load_average(run_.checkpoint_file(), supernet_));
   step_ = parse_number(found->second);
   CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
         total_steps());
@@ -112,6 +143,7 @@ void Trainer::resume_from_checkpoint() {
 void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
   CHECK(step_ == 0 && checkpoint_step_ < 0, "this run is at step ", step_, ": its weights are not replaced");
   initialise(supernet_);
+  if (average_ != nullptr) average_ = std::make_unique<WeightAverage>(supernet_, config_.train.average_decay);
   save(config_.largest());
 }
 
@@ -120,8 +152,9 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
+  const Tensor targets = teacher_ != nullptr ? teacher_->targets(batch) : batch.targets;
   Tape tape;
-  const Tensor loss = cross_entropy(supernet_.forward(batch.images, step.architecture, options), batch.targets);
+  const Tensor loss = cross_entropy(supernet_.forward(batch.images, step.architecture, options), targets);
   step.numbers->start(loss.data(), sizeof(float), kLossAt);
   tape.backward(loss);
 }
@@ -155,15 +188,21 @@ Trainer::Step Trainer::launch_step() {
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
   forward_backward(feed_.next(), step);
-  adamw_step(supernet_.parameters(), adamw_, step.number, step.lr);
+  adamw_step(supernet_.parameters(), adamw_, step.number, step.lr, lr_scales_);
+  if (average_ != nullptr) average_->update(supernet_);
   step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
   step.memory = memory_counters(device_).peak;
   ++step_;
   return step;
 }
 
+std::unique_ptr<WeightAverage::InPlace> Trainer::averaged() {
+  return average_ == nullptr ? nullptr : std::make_unique<WeightAverage::InPlace>(supernet_, *average_);
+}
+
 // Held-out accuracy of the landmarks, as JSON for the log and as words for people.
-std::string Trainer::health_report(std::string& summary) const {
+std::string Trainer::health_report(std::string& summary) {
+  const auto in_place = averaged();
   nlohmann::ordered_json json;
   for (const auto& [name, architecture] : landmarks(config_)) {
     const Evaluation evaluation = evaluate(supernet_, architecture, *health_);
@@ -214,6 +253,14 @@ void Trainer::save(const Architecture& last) {
                       {"seed", std::to_string(config_.train.seed)},
                       {kSplitRecord, split_record_},
                       {"config", config_.to_yaml()}};
+  // The average first: a run that is killed between the two goes back to the checkpoint before, and writes both again.
+  if (average_ != nullptr) {
+    const auto in_place = averaged();
+    CheckpointContent average = content;
+    average.optimizer = false;
+    save_checkpoint(run_.file("average.safetensors"), supernet_, average);
+    content.average = &average_->values();
+  }
   save_checkpoint(run_.checkpoint_file(), supernet_, content);
   checkpoint_step_ = step_;
 }
@@ -239,7 +286,8 @@ bool Trainer::train() {
   return true;
 }
 
-bool Trainer::report_test() const {
+bool Trainer::report_test() {
+  const auto in_place = averaged();
   const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
                            EvaluationSet::Keep::no);
   for (const auto& [name, architecture] : landmarks(config_)) {

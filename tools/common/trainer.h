@@ -14,9 +14,11 @@
 #include "nn/schedule.h"
 #include "nn/supernet.h"
 #include "tools/common/config.h"
+#include "tools/common/distillation.h"
 #include "tools/common/evaluate.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_directory.h"
+#include "tools/common/weight_average.h"
 
 namespace entangle {
 
@@ -38,7 +40,7 @@ class Trainer {
   bool train();
 
   // Prints the test accuracy of the smallest, middle and largest subnet, or of the only one. False when interrupted.
-  bool report_test() const;
+  bool report_test();
 
   int64_t step() const { return step_; }
   const Supernet& supernet() const { return supernet_; }
@@ -66,7 +68,9 @@ class Trainer {
   void check_weights(const Architecture& architecture) const;
   Architecture draw(int64_t step) const;
   void save(const Architecture& last);
-  std::string health_report(std::string& summary) const;
+  std::string health_report(std::string& summary);
+  // The average of the weights, where there is one, in the network's place while the result lives.
+  std::unique_ptr<WeightAverage::InPlace> averaged();
   int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
 
   Config config_;
@@ -81,6 +85,9 @@ class Trainer {
   int64_t steps_per_epoch_ = 0;
   Schedule schedule_;
   AdamWOptions adamw_;
+  std::vector<float> lr_scales_;  // of the parameters; empty: all 1
+  std::unique_ptr<Teacher> teacher_;
+  std::unique_ptr<WeightAverage> average_;
   std::unique_ptr<EvaluationSet> health_;
   // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
   static constexpr int kStepsUnderWay = 2;
