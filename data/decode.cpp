@@ -9,7 +9,7 @@
 #include <iterator>
 #include <memory>
 
-#include "data/jpeg_tables.h"
+#include "data/image_structure.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -29,7 +29,7 @@ std::string failure_reason() {
 Image decode_image(const std::vector<uint8_t>& file, const std::string& name) {
   CHECK(!file.empty(), name, ": the file is empty");
   CHECK(file.size() <= kLargestImageFile, name, ": ", file.size(), " bytes are more than an image file may have");
-  check_huffman_tables(file, name);
+  check_image_structure(file, name);
   const int bytes = static_cast<int>(file.size());
   int width = 0, height = 0, channels = 0;
   CHECK(stbi_info_from_memory(file.data(), bytes, &width, &height, &channels) != 0, name,

@@ -226,6 +226,40 @@ TEST_F(Shards, TheBufferMixesWhatIsNearTogether) {
   EXPECT_EQ(firsts.size(), 32u) << "each of the first eight of each shard comes first some time";
 }
 
+// Bytes between the end of one read and the beginning of the next, and how often another shard is read than before.
+TEST_F(Shards, ReadsLieNearTogether) {
+  constexpr int64_t kMany = 20, kLong = 500, kBytes = 4 * 512;  // a sample: two headers, a label, an image of 512 bytes
+  for (int64_t i = 0; i < kMany; ++i) {
+    std::string bytes;
+    for (int64_t k = 0; k < kLong; ++k) {
+      bytes +=
+          tar_member(std::to_string(k) + ".cls", "1") + tar_member(std::to_string(k) + ".jpg", std::string(512, 'x'));
+    }
+    write_raw(dir.path("train-" + std::to_string(100 + i) + ".tar"), bytes + tar_end());
+  }
+  DataOptions options;
+  options.shuffle_buffer = 50;
+  const auto dataset = open_data("wds:" + dir.path("train-{100..119}.tar"), options).train;
+  std::vector<int64_t> all(kMany * kLong);
+  std::iota(all.begin(), all.end(), 0);
+  const auto cost = [&](const std::vector<int64_t>& order) {
+    std::pair<int64_t, int64_t> sought(0, 0);  // bytes, other shards
+    for (size_t i = 1; i < order.size(); ++i) {
+      const int64_t a = order[i - 1], b = order[i];
+      const bool same = a / kLong == b / kLong;
+      (same ? sought.first : sought.second) += same ? std::abs(b - a - 1) * kBytes : 1;
+    }
+    return sought;
+  };
+  const auto near = cost(dataset->epoch_order(all, 1, 1)), far = cost(dataset->Dataset::epoch_order(all, 1, 1));
+  // Waiting times in the buffer are geometric with mean 50; two of them differ by 50 on average.
+  EXPECT_LT(near.first, 70 * kBytes * kMany * kLong);
+  EXPECT_GT(near.first, 30 * kBytes * kMany * kLong) << "and the samples are mixed";
+  EXPECT_LT(near.second, 2 * 3 * 50 * kMany) << "only while one shard ends and another begins";
+  EXPECT_GT(far.second, kMany * kLong * 9 / 10) << "a full shuffle goes to another shard nearly every time";
+  RecordProperty("bytes_sought_per_read", static_cast<int>(near.first / (kMany * kLong)));
+}
+
 TEST_F(Shards, SameBatchesForAnyNumberOfWorkersAndAfterAResume) {
   const DataSource source = open_data(pattern());
   LoaderOptions options;

@@ -2,13 +2,13 @@
 #include <stb/stb_image.h>
 
 #include "data/decode.h"
-#include "data/jpeg_tables.h"
+#include "data/image_structure.h"
 #include "tests/fuzz/fuzz.h"
 
 FUZZ_TARGET(image) {
   using namespace entangle;
   const std::vector<uint8_t> file(bytes, bytes + size);
-  check_huffman_tables(file, "image");
+  check_image_structure(file, "image");
   int width = 0, height = 0, channels = 0;
   const bool known = stbi_info_from_memory(bytes, static_cast<int>(size), &width, &height, &channels) != 0;
   if (known && static_cast<int64_t>(width) * height > 1 << 16) return;

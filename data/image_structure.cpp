@@ -1,6 +1,7 @@
-#include "data/jpeg_tables.h"
+#include "data/image_structure.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/check.h"
 
@@ -62,11 +63,31 @@ class Walk {
   uint8_t marker_ = 0;
 };
 
-}  // namespace
-
 void check_huffman_tables(const std::vector<uint8_t>& file, const std::string& name) {
   const auto first = std::find_if(file.begin(), file.end(), [](uint8_t c) { return c != 0xFF; });
   if (first != file.begin() && first != file.end() && *first == kStart) Walk(file, name).run();
+}
+
+constexpr char kPngSignature[] = "\x89PNG\r\n\x1A\n";
+constexpr size_t kSignature = 8, kAroundChunk = 12;  // length and kind before, CRC-32 behind
+
+// A chunk: its big-endian length, its kind, the content, its CRC-32.
+void check_chunks(const std::vector<uint8_t>& file, const std::string& name) {
+  for (size_t at = kSignature; file.size() - at >= 8;) {
+    const uint8_t* const p = &file[at];
+    const uint64_t length = uint64_t{p[0]} << 24 | uint64_t{p[1]} << 16 | uint64_t{p[2]} << 8 | p[3];
+    if (std::memcmp(p + 4, "IEND", 4) == 0) return;
+    CHECK(length + kAroundChunk <= file.size() - at, name, ": the PNG is cut short: its chunk at byte ", at, " has ",
+          length, " bytes, of which ", file.size() - at - 8, " are there");
+    at += length + kAroundChunk;
+  }
+}
+
+}  // namespace
+
+void check_image_structure(const std::vector<uint8_t>& file, const std::string& name) {
+  check_huffman_tables(file, name);
+  if (file.size() >= kSignature && std::memcmp(file.data(), kPngSignature, kSignature) == 0) check_chunks(file, name);
 }
 
 }  // namespace entangle

@@ -1,5 +1,5 @@
-// Huffman tables that would make the JPEG decoder write beyond its own are refused before it sees them.
-#include "data/jpeg_tables.h"
+// Files that would make the decoder write beyond its tables, or allocate far more than they hold, never reach it.
+#include "data/image_structure.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@ namespace {
 std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
 
 std::string error_for(const std::string& jpeg) {
-  return error_of([&] { check_huffman_tables(bytes_of(jpeg), "photo"); });
+  return error_of([&] { check_image_structure(bytes_of(jpeg), "photo"); });
 }
 
 // A segment of one table with so many codes of length 8 and of length 9.
@@ -55,6 +55,18 @@ TEST(JpegTables, WhatIsNoTableIsNotRead) {
     EXPECT_EQ(error_for(cut), "");
   }
   EXPECT_EQ(error_for(read_raw("tests/golden/augment/input.jpg")), "");
+}
+
+TEST(PngChunks, LieWithinTheFile) {
+  const std::string png = read_raw("tests/fuzz/corpus/image/rgb.png"), begin = png.substr(0, 33);
+  EXPECT_EQ(error_for(png), "");
+  expect_error(error_for(begin + std::string("\x3F\xFF\xFF\xFFIDATabc", 11)),
+               {"photo", "cut short", "byte 33", "1073741823"});
+  expect_error(error_for(begin + std::string("\x00\x00\x00\x04IDATabcdCRC", 15)), {"4 bytes, of which 7"});
+  expect_error(error_for(png.substr(0, 70)), {"cut short"});
+  EXPECT_EQ(error_for(begin), "") << "broken, but in no way that costs memory";
+  EXPECT_EQ(error_for(png.substr(0, 8)), "");
+  EXPECT_EQ(error_for(png + "more behind the end"), "");
 }
 
 }  // namespace
