@@ -11,16 +11,32 @@ namespace entangle {
 
 namespace {
 
-struct Reader {
-  const char* name;
-  const char* usage;
-  DataSource (*open)(const std::string& location);
+// Few readers have options.
+class Reader {
+ public:
+  using Open = DataSource (*)(const std::string& location);
+  using OpenWithOptions = DataSource (*)(const std::string& location, const DataOptions& options);
+  constexpr Reader(const char* name, const char* usage, Open open) : name(name), usage(usage), open_(open) {}
+  constexpr Reader(const char* name, const char* usage, OpenWithOptions open)
+      : name(name), usage(usage), open_with_options_(open) {}
+
+  DataSource open(const std::string& location, const DataOptions& options) const {
+    return open_ ? open_(location) : open_with_options_(location, options);
+  }
+
+  const char* const name;
+  const char* const usage;
+
+ private:
+  Open open_ = nullptr;
+  OpenWithOptions open_with_options_ = nullptr;
 };
 
 constexpr Reader kReaders[] = {
     {"fashion-mnist", "fashion-mnist[:DIR]", open_fashion_mnist},
     {"imagenet", "imagenet:DIR", open_imagenet},
     {"folder", "folder:DIR", open_image_folder},
+    {"wds", "wds:PATTERN", open_shards},
 };
 
 std::string known_data() {
@@ -58,7 +74,14 @@ std::vector<int64_t> quotas(const std::vector<std::vector<int64_t>>& members, in
 
 }  // namespace
 
-DataSource open_data(const std::string& spec) {
+std::vector<int64_t> Dataset::epoch_order(const std::vector<int64_t>& indices, uint64_t seed, int64_t epoch) const {
+  std::vector<int64_t> order = indices;
+  Rng rng(seed, Stream::data_order, static_cast<uint64_t>(epoch));
+  shuffle(rng, order.data(), static_cast<int64_t>(order.size()));
+  return order;
+}
+
+DataSource open_data(const std::string& spec, const DataOptions& options) {
   const size_t colon = spec.find(':');
   const std::string name = spec.substr(0, colon);
   const std::string location = colon == std::string::npos ? "" : spec.substr(colon + 1);
@@ -66,7 +89,7 @@ DataSource open_data(const std::string& spec) {
         "\" names nothing after its colon; known are: ", known_data());
   for (const Reader& reader : kReaders) {
     if (name != reader.name) continue;
-    DataSource source = reader.open(location);
+    DataSource source = reader.open(location, options);
     source.spec = spec;
     return source;
   }

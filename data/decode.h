@@ -13,6 +13,8 @@ namespace entangle {
 // library.
 inline constexpr int64_t kMostPixels = 178956970;
 
+inline constexpr uint64_t kLargestImageFile = uint64_t{1} << 30;  // bytes
+
 // 8-bit RGB [height, width, 3], whatever the file holds: grey is repeated, a palette is looked up, transparency is dropped,
 // CMYK is converted. Orientation tags are ignored. The size is checked before anything is allocated. Throws Error that begins
 // with `name` for a file that is empty, no image, broken or too large.

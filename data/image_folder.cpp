@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "data/decode.h"
+#include "data/gzip.h"
 #include "data/readers.h"
 #include "engine/check.h"
 
@@ -58,6 +59,12 @@ class FolderDataset : public Dataset {
   int64_t channels() const override { return 3; }
   int64_t label(int64_t index) const override { return file(index).label; }
   void get(int64_t index, Image& image) const override { image = read_image(folder_ + "/" + file(index).name); }
+  bool get_file(int64_t index, ImageFile& out) const override {
+    out.name = folder_ + "/" + file(index).name;
+    out.bytes = read_file(out.name, kLargestImageFile);
+    return true;
+  }
+  std::string class_name(int64_t label) const override { return names_.at(static_cast<size_t>(label)); }
 
  private:
   struct File {

@@ -178,9 +178,7 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
   const Augmentation& augmentation = options.augmentation;
   const int64_t epoch = number / steps, step = number % steps;
   if (own.epoch != epoch) {
-    own.order = indices;
-    Rng rng(options.seed, Stream::data_order, static_cast<uint64_t>(epoch));
-    shuffle(rng, own.order.data(), static_cast<int64_t>(own.order.size()));
+    own.order = dataset->epoch_order(indices, options.seed, epoch);
     own.epoch = epoch;
   }
   const TrainingView view = {augmentation.image_size, augmentation.flip,

@@ -21,4 +21,15 @@ DataSource open_fashion_mnist(const std::string& location);
 DataSource open_imagenet(const std::string& location);
 DataSource open_image_folder(const std::string& location);
 
+// WebDataset tar shards: a sample is a run of members that share their name up to the first dot of the last component,
+// with an image (.jpg, .jpeg, .png, .bmp) and the class as a number (.cls); other members are passed over. `location`:
+//   DIR              the shards train*.tar and val*.tar (or validation*.tar, test*.tar) of a folder
+//   TRAIN            training shards, "{000000..000146}" and "{a,b}" expanded, lists joined by "::"; for the final answer
+//                    the shards beside them that are called val, validation or test where the first is called train
+//   TRAIN,VAL        both given
+// There are as many classes as lines in the file classes.txt beside the shards, or else as the largest label tells.
+// Headers are read once, here; images when they are asked for. Training reads shard after shard, see
+// Dataset::epoch_order. Images are RGB of any size, normalised as ImageNet's.
+DataSource open_shards(const std::string& location, const DataOptions& options);
+
 }  // namespace entangle

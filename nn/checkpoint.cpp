@@ -1,12 +1,14 @@
 #include "nn/checkpoint.h"
 
 #include <list>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "engine/check.h"
 #include "engine/safetensors.h"
 #include "engine/safetensors_header.h"
+#include "engine/tensor_file.h"
 
 namespace entangle {
 
@@ -46,7 +48,7 @@ std::string value_or(const std::map<std::string, std::string>& metadata, const s
   return found == metadata.end() ? otherwise : found->second;
 }
 
-void check_metadata(const SafetensorsFile& file, QkvBias expected) {
+void check_metadata(const TensorFile& file, QkvBias expected) {
   const std::string version = value_or(file.metadata(), "format_version", kFormatVersion);
   CHECK(version == kFormatVersion, file.path(), ": has the format version ", in_quotes(version),
         ", this program reads ", kFormatVersion, "; use the program that wrote it");
@@ -57,7 +59,7 @@ void check_metadata(const SafetensorsFile& file, QkvBias expected) {
         in_quotes(name_of(expected)), "; set qkv_bias in the configuration to that of the file");
 }
 
-void check_tensor(const SafetensorsFile& file, const std::string& name, const Shape& shape) {
+void check_tensor(const TensorFile& file, const std::string& name, const Shape& shape) {
   const auto found = file.tensors().find(name);
   CHECK(found != file.tensors().end(), file.path(), ": tensor ", in_quotes(name),
         " is missing; the file belongs to another configuration or holds no optimiser state");
@@ -70,7 +72,7 @@ void check_tensor(const SafetensorsFile& file, const std::string& name, const Sh
         " where F32, F16, BF16 or F64 is needed");
 }
 
-void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters, const std::vector<Part>& parts) {
+void check_tensors(const TensorFile& file, const ParameterArena& parameters, const std::vector<Part>& parts) {
   for (const Part& part : parts) {
     for (const Parameter& parameter : parameters.all()) {
       check_tensor(file, part.prefix + parameter.name, parameter.file_shape);
@@ -114,7 +116,8 @@ void save_checkpoint(const std::string& path, const Supernet& supernet, const Ch
 // Everything is read before anything is changed: a file that cannot be read to its end leaves the supernet as it was.
 std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
                                                    DeviceKind device) {
-  const SafetensorsFile file(path);
+  const std::unique_ptr<TensorFile> opened = open_tensor_file(path);
+  const TensorFile& file = *opened;
   ParameterArena& parameters = supernet.parameters();
   const std::vector<Part> parts = parts_of(optimizer);
   check_metadata(file, supernet.config().qkv_bias);
@@ -141,7 +144,7 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
 }
 
 std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path) {
-  return SafetensorsFile(path).metadata();
+  return open_tensor_file(path)->metadata();
 }
 
 }  // namespace entangle

@@ -20,9 +20,10 @@ struct CheckpointContent {
 
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content);
 
-// Loads weights (and moments when asked for). Throws Error naming the tensor that is missing, unknown, of another shape
-// or type, or the file's qkv_bias when it is not the supernet's; the supernet is then unchanged. A supernet without memory gets
-// it, on `device`, once the file is known to fit. Returns the metadata.
+// Loads weights (and moments when asked for) of a .safetensors file, or weights of a PyTorch checkpoint
+// (engine/torch_checkpoint.h). Throws Error naming the tensor that is missing, unknown, of another shape or type, or the
+// file's qkv_bias when it is not the supernet's; the supernet is then unchanged. A supernet without memory gets it, on
+// `device`, once the file is known to fit. Returns the metadata, of which a PyTorch checkpoint has none.
 std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
                                                    DeviceKind device = DeviceKind::cpu);
 

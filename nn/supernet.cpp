@@ -57,8 +57,7 @@ Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind devic
 
 // Names, shapes and order are those of the published checkpoints; see from_file_order for the interleaved QKV rows.
 void Supernet::declare_parameters() {
-  const int64_t e = config_.embed_dim, width = config_.num_heads * config_.head_dim,
-                hidden = hidden_width(e, config_.mlp_ratio);
+  const int64_t e = config_.embed_dim;
   const int64_t p = config_.patch_size, fan_in = config_.in_channels * p * p,
                 table_rows = 2 * config_.max_relative_position + 2;
   const auto declare = [&](const std::string& name, const Shape& shape, const Shape& file_shape, bool decay,
@@ -83,6 +82,7 @@ void Supernet::declare_parameters() {
   patch_b_ = vector("patch_embed_super.proj.bias", e);
   for (int64_t i = 0; i < config_.depth; ++i) {
     const std::string block = "blocks." + std::to_string(i) + ".", attn = block + "attn.";
+    const int64_t width = config_.heads_of(i) * config_.head_dim, hidden = hidden_width(e, config_.ratio_of(i));
     Block b = {};
     b.qkv_w = declare(attn + "qkv.weight", {3, width, e}, {3 * width, e}, true, 3);
     b.qkv_b = config_.qkv_bias == QkvBias::aligned ? declare(attn + "qkv.bias", {3, width}, {3 * width}, false, 3)

@@ -30,13 +30,19 @@ struct SupernetConfig {
   double init_std = 0.02;  // truncated normal of weights, tables, class token and positions. 0: width-scaled instead
   double drop_path = 0, dropout = 0, attention_dropout = 0;
   Precision precision = Precision::fp32;  // of the operands of linear layers
+  // With a depth above 0, weights of this one architecture and no other, every block at its own size: embed_dim and depth
+  // are then the architecture's, num_heads and mlp_ratio the largest of its blocks.
+  Architecture dense = {};
   bool recompute = false;  // compute attention's p and the MLP's hidden layer again in the backward pass: less memory
 
   int64_t side() const { return image_size / patch_size; }
   int64_t tokens() const { return side() * side() + 1; }
+  bool is_dense() const { return dense.depth > 0; }
+  int64_t heads_of(int64_t block) const { return is_dense() ? dense.num_heads[static_cast<size_t>(block)] : num_heads; }
+  double ratio_of(int64_t block) const { return is_dense() ? dense.mlp_ratio[static_cast<size_t>(block)] : mlp_ratio; }
   // Throws Error naming the value out of range.
   void validate() const;
-  // The whole supernet as an architecture.
+  // The whole supernet as an architecture; of dense weights, theirs.
   Architecture full() const;
   // Throws Error naming what is larger than the supernet (an architecture may lie outside of the search's choices).
   void check_fits(const Architecture& architecture) const;

@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "data/gzip.h"
 #include "engine/check.h"
+#include "engine/crc32.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 

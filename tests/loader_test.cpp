@@ -125,6 +125,27 @@ TEST(TrainLoader, EveryEpochGoesOnceThroughTheIndices) {
   EXPECT_NE(orders[1], orders[2]);
 }
 
+// Odd epochs backwards, even ones forwards.
+class BackAndForth : public MadeUp {
+ public:
+  using MadeUp::MadeUp;
+  std::vector<int64_t> epoch_order(const std::vector<int64_t>& indices, uint64_t seed, int64_t epoch) const override {
+    EXPECT_EQ(seed, 11u);
+    return epoch % 2 == 0 ? indices : std::vector<int64_t>(indices.rbegin(), indices.rend());
+  }
+};
+
+TEST(TrainLoader, VisitsImagesInTheOrderOfTheDataSet) {
+  TrainLoader loader(source_of(std::make_shared<BackAndForth>(20, true)), all_of(20), plain_options());
+  loader.start(0, 2);
+  for (const int64_t first : {12, 19}) {  // the last batch of epoch 0, the first one of epoch 1
+    const Batch& batch = loader.next();
+    for (int64_t i = 0; i < 6; ++i) {
+      EXPECT_EQ(std::lround(batch.images[i * 2 * kSize * kSize]), first == 12 ? first + i : first - i);
+    }
+  }
+}
+
 TEST(TrainLoader, SameBitsForAnyNumberOfWorkers) {
   const DataSource source = source_of(std::make_shared<MadeUp>(50));
   LoaderOptions options = full_options();

@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
     const Config config = load_config(config_name, program.settings());
     const Json result = architecture.empty()
                             ? describe_space(config, batch)
-                            : to_json(cost_of(config.model, resolve_architecture(architecture, config.space), batch));
+                            : to_json(cost_of(config.model, resolve_architecture(architecture, config), batch));
     std::printf("%s\n", result.dump().c_str());
   });
 }

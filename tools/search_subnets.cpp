@@ -21,7 +21,7 @@ constexpr const char* kExamples =
     "  ./search_subnets --max-params 600k                the run in runs/fashion-mnist\n"
     "  ./search_subnets --run runs/T --max-params 6M --images 10k\n"
     "  ./search_subnets --run runs/T --max-params 6M --algorithm random --output runs/T-random\n"
-    "  ./search_subnets --weights supernet-tiny.safetensors --config T --data imagenet:DIR --output runs/tiny\n"
+    "  ./search_subnets --weights supernet-tiny.pth --config T --data imagenet:DIR --output runs/tiny\n"
     "A killed search continues when the same command is given again.\n";
 
 struct Flags {
@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
   Flags flags;
   CLI::App& app = program.app();
   CLI::Option* run = app.add_option("--run", flags.run, "directory of a training run")->capture_default_str();
-  app.add_option("--weights", flags.weights, "a weights file, instead of a run")->excludes(run);
+  app.add_option("--weights", flags.weights, "a weights file, .safetensors or .pth, instead of a run")->excludes(run);
   app.add_option("--config", flags.config, "its configuration, where the weights carry none");
   app.add_option("--output", flags.output, "directory for search.jsonl and best_architecture.json (default the run's)");
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");

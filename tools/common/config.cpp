@@ -54,6 +54,7 @@ Bindings model_bindings(Config& c) {
       {"MODEL", "max_relative_position", &c.model.max_relative_position, {1, 16384}},
       {"MODEL", "global_pool", &c.model.global_pool},
       {"MODEL", "qkv_bias", &c.model.qkv_bias},
+      {"MODEL", "subnet", &c.subnet},
       {"MODEL", "init_std", &c.model.init_std, {0, 1}},
       {"MODEL", "precision", &c.model.precision},
   };
@@ -89,6 +90,7 @@ Bindings data_bindings(Config& c) {
       {"DATA", "spec", &c.data.spec},
       {"DATA", "held_out", &c.data.held_out, kCount},
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
+      {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},
       {"DATA", "interpolation", &a.interpolation},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},
@@ -214,12 +216,14 @@ void resolve(Config& config) {
   sort_choices(config.space.mlp_ratio);
   sort_choices(config.space.num_heads);
   config.data.augmentation.image_size = config.model.image_size;
+  CHECK(!config.subnet || config.retrain.depth > 0, "MODEL.subnet needs the section RETRAIN: the subnet");
+  if (config.subnet) config.model.dense = config.retrain;
+  check_retrain(config);
   config.model.validate();
   config.space.validate();
-  config.model.check_fits(config.space.largest());
+  if (!config.subnet) config.model.check_fits(config.space.largest());
   config.data.augmentation.validate();
   config.search.options.validate(config.space);
-  check_retrain(config);
 }
 
 }  // namespace
@@ -231,6 +235,22 @@ Config::Config() {
   data.augmentation.mixup_alpha = 0.8;
   data.augmentation.cutmix_alpha = 1.0;
   data.augmentation.label_smoothing = 0.1;
+}
+
+Config Config::dense(const Architecture& architecture) const {
+  architecture.validate();
+  Config config = *this;
+  config.subnet = true;
+  config.retrain = config.model.dense = architecture;
+  config.model.embed_dim = architecture.embed_dim;
+  config.model.depth = architecture.depth;
+  config.model.num_heads = *std::max_element(architecture.num_heads.begin(), architecture.num_heads.end());
+  config.model.mlp_ratio = *std::max_element(architecture.mlp_ratio.begin(), architecture.mlp_ratio.end());
+  config.space.embed_dim = {architecture.embed_dim};
+  config.space.depth = {architecture.depth};
+  config.space.num_heads = {static_cast<int>(config.model.num_heads)};
+  config.space.mlp_ratio = {config.model.mlp_ratio};
+  return config;
 }
 
 Schedule TrainConfig::schedule(int64_t steps_per_epoch) const {

@@ -32,6 +32,7 @@ struct DataConfig {
   std::string spec;  // as --data; empty: to be given there
   int64_t held_out = 10000;
   uint64_t split_seed = 0;
+  DataOptions options;
   Augmentation augmentation;  // its image_size is the model's
 };
 
@@ -45,11 +46,16 @@ struct Config {
   SupernetConfig model;
   SearchSpace space;
   Architecture retrain;  // the fixed subnet of section RETRAIN; depth 0: none
+  bool subnet = false;   // MODEL.subnet: the weights are those of that subnet alone (model.dense)
   TrainConfig train;
   DataConfig data;
   SearchConfig search;
 
   Config();
+  // The configuration of one architecture's own weights; what is not of the network's shape stays as it is.
+  Config dense(const Architecture& architecture) const;
+  // The largest architecture that training draws.
+  Architecture largest() const { return subnet ? model.dense : space.largest(); }
   // All of it, in the order of the table; parse_config() of it gives the same configuration.
   std::string to_yaml() const;
 };

@@ -40,6 +40,13 @@ Architecture resolve_architecture(const std::string& text, const SearchSpace& sp
   }
 }
 
+Architecture resolve_architecture(const std::string& text, const Config& config) {
+  const bool word = text.empty() || text == "min" || text == "middle" || text == "mean" || text == "max";
+  if (config.subnet && word) return config.model.dense;
+  CHECK(!text.empty(), "no architecture: give --architecture FILE, min, mean, max or published:T|S|B");
+  return resolve_architecture(text, config.space);
+}
+
 Config config_of(const std::string& weights, const std::string& config, const std::vector<std::string>& settings) {
   if (!config.empty()) return load_config(config, settings);
   const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
@@ -48,14 +55,17 @@ Config config_of(const std::string& weights, const std::string& config, const st
   return parse_config(carried->second, weights, settings);
 }
 
+QkvBias qkv_bias_of(const std::string& weights) {
+  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
+  const auto bias = metadata.find("qkv_bias");
+  return bias != metadata.end() && bias->second == "aligned" ? QkvBias::aligned : QkvBias::contiguous;
+}
+
 LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
                        const std::vector<std::string>& settings) {
-  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
   LoadedModel model;
   model.config = config_of(weights, config, settings);
-  const auto bias = metadata.find("qkv_bias");
-  const bool aligned = bias != metadata.end() && bias->second == "aligned";
-  model.config.model.qkv_bias = aligned ? QkvBias::aligned : QkvBias::contiguous;
+  model.config.model.qkv_bias = qkv_bias_of(weights);
   model.supernet = std::make_unique<Supernet>(model.config.model);
   load_checkpoint(weights, *model.supernet, false, device);
   return model;
@@ -64,7 +74,7 @@ LoadedModel load_model(const std::string& weights, const std::string& config, De
 DataSource open_data_for(const Config& config, const std::string& spec) {
   const std::string& chosen = spec.empty() ? config.data.spec : spec;
   CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
-  DataSource source = open_data(chosen);
+  DataSource source = open_data(chosen, config.data.options);
   source.interpolation = parse_interpolation(config.data.augmentation.interpolation);
   for (const auto& part : {source.train, source.test}) {
     CHECK(part->classes() == config.model.num_classes, chosen, " has ", part->classes(), " classes, the model ",

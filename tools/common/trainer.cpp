@@ -38,8 +38,10 @@ LoaderOptions loader_options(const Config& config) {
   return options;
 }
 
-// The three subnets that stand for the space, with the keys they have in the log.
-std::vector<std::pair<const char*, Architecture>> landmarks(const SearchSpace& space) {
+// The three subnets that stand for the space, with the keys they have in the log; or the only one.
+std::vector<std::pair<const char*, Architecture>> landmarks(const Config& config) {
+  if (config.subnet) return {{"subnet", config.model.dense}};
+  const SearchSpace& space = config.space;
   return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
 }
 
@@ -68,7 +70,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       adamw_(adamw_options(config.train)) {
   if (resume && run_.has("checkpoint.safetensors")) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
-  const int64_t step_bytes = cost_of(config.model, config.space.largest(), config.train.batch_size).step_bytes;
+  const int64_t step_bytes = cost_of(config.model, config.largest(), config.train.batch_size).step_bytes;
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ =
@@ -91,6 +93,12 @@ void Trainer::resume_from_checkpoint() {
   CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
         total_steps());
   checkpoint_step_ = step_;
+}
+
+void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
+  CHECK(step_ == 0 && checkpoint_step_ < 0, "this run is at step ", step_, ": its weights are not replaced");
+  initialise(supernet_);
+  save(config_.largest());
 }
 
 void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
@@ -117,13 +125,18 @@ void Trainer::check_weights(const Architecture& architecture) const {
   check_finite(weight_norm(supernet_.parameters()), "a weight", step_, architecture);
 }
 
+Architecture Trainer::draw(int64_t step) const {
+  if (config_.subnet) return config_.model.dense;
+  Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step));
+  return config_.space.sample(rng);
+}
+
 Trainer::Step Trainer::launch_step() {
   Step step;
   step.start = Clock::now();
   step.number = step_ + 1;
   step.numbers = numbers_[step_ % kStepsUnderWay];
-  Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step_));
-  step.architecture = config_.space.sample(rng);
+  step.architecture = draw(step_);
   step.lr = schedule_.at(step_);
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
@@ -138,7 +151,7 @@ Trainer::Step Trainer::launch_step() {
 // Held-out accuracy of the landmarks, as JSON for the log and as words for people.
 std::string Trainer::health_report(std::string& summary) const {
   nlohmann::ordered_json json;
-  for (const auto& [name, architecture] : landmarks(config_.space)) {
+  for (const auto& [name, architecture] : landmarks(config_)) {
     const Evaluation evaluation = evaluate(supernet_, architecture, *health_);
     json[name] = evaluation.accuracy();
     summary += format("  %s %.1f %%", name, 100 * evaluation.accuracy());
@@ -214,7 +227,7 @@ bool Trainer::train() {
 bool Trainer::report_test() const {
   const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
                            EvaluationSet::Keep::no);
-  for (const auto& [name, architecture] : landmarks(config_.space)) {
+  for (const auto& [name, architecture] : landmarks(config_)) {
     if (interrupted()) return false;
     std::printf("test  %-8s  %s\n", name, evaluate(supernet_, architecture, test).str().c_str());
     std::fflush(stdout);

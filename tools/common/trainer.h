@@ -1,8 +1,10 @@
-// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights.
+// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights. Of
+// weights of one architecture (MODEL.subnet) every step draws that one.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -27,11 +29,15 @@ class Trainer {
   // the start. Throws Error when data or checkpoint do not fit the configuration.
   Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device);
 
+  // Gives a run that has not begun other weights than those drawn from the seed, and writes the checkpoint of step 0, from
+  // which a resume starts.
+  void start_from(const std::function<void(Supernet&)>& initialise);
+
   // Trains until every epoch is done: true; or until an interrupt: false, after a checkpoint. Throws Error when a loss,
   // a gradient or a weight is not finite, naming the step, the architecture and the last good checkpoint.
   bool train();
 
-  // Prints the test accuracy of the smallest, middle and largest subnet. False when interrupted.
+  // Prints the test accuracy of the smallest, middle and largest subnet, or of the only one. False when interrupted.
   bool report_test() const;
 
   int64_t step() const { return step_; }
@@ -57,6 +63,7 @@ class Trainer {
   void settle(const Step& step, Progress& progress);
   void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
+  Architecture draw(int64_t step) const;
   void save(const Architecture& last);
   std::string health_report(std::string& summary) const;
   int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
