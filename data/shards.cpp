@@ -124,6 +124,9 @@ class ShardDataset : public Dataset {
   int64_t classes() const override { return static_cast<int64_t>(class_names_.size()); }
   int64_t channels() const override { return 3; }
   int64_t label(int64_t index) const override { return sample(index).label; }
+  std::string name(int64_t index) const override {
+    return fs::path(files_[sample(index).shard]->path()).filename().string() + "/" + member_of(index).name;
+  }
   std::string class_name(int64_t label) const override { return class_names_.at(static_cast<size_t>(label)); }
 
   void get(int64_t index, Image& image) const override {

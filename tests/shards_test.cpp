@@ -110,6 +110,7 @@ TEST_F(Shards, SamplesComeInTheOrderOfTheShards) {
   ASSERT_TRUE(source.train->get_file(kSamples + 1, file));
   EXPECT_EQ(file.name, dir.path("train-001.tar") + ": 'd/101.png'");
   EXPECT_EQ(std::string(file.bytes.begin(), file.bytes.end()), png(101));
+  EXPECT_EQ(source.train->name(kSamples + 1), "train-001.tar/d/101.png");
 }
 
 TEST_F(Shards, TrainAndValAreGivenInSeveralWays) {
