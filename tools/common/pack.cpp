@@ -15,6 +15,7 @@
 #include "data/tar_file.h"
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "engine/crc32.h"
 #include "engine/parallel.h"
 #include "engine/rng.h"
 #include "tools/common/cli.h"
