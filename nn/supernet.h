@@ -57,6 +57,13 @@ struct ForwardOptions {
   std::vector<Tensor>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
 };
 
+// The residual stream between two blocks: sum + branch [B, N, C], or sum alone behind the stem. The addition is left to the
+// norm that follows it.
+struct ResidualStream {
+  Tensor sum, branch;
+  KeptImages kept;  // of the branch
+};
+
 class Supernet {
  public:
   // Declares and allocates every parameter; draws them from `seed` as published.
@@ -73,6 +80,12 @@ class Supernet {
   // architecture does not fit.
   Tensor forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options = {}) const;
 
+  // The same for inference, in stages: forward(images, a) has the bits of head(block(... block(stem(images, e), 0, ...)
+  // ..., depth - 1, ...)). So subnets that begin alike can share what they have in common, and each stage be timed.
+  ResidualStream stem(const Tensor& images, int embed_dim) const;
+  ResidualStream block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const;
+  Tensor head(const ResidualStream& stream) const;
+
  private:
   struct Block {
     int attention_norm_w, attention_norm_b, qkv_w, qkv_b, proj_w, proj_b;
@@ -82,6 +95,7 @@ class Supernet {
   class Pass;  // one forward pass
 
   void declare_parameters();
+  void check_images(const Tensor& images) const;
   void initialise(uint64_t seed);
 
   SupernetConfig config_;

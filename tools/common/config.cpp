@@ -125,6 +125,15 @@ Bindings search_bindings(Config& c) {
       {"SEARCH", "seed", &o.seed, kSeed},
       {"SEARCH", "min_params", &o.min_params, kCount},
       {"SEARCH", "max_params", &o.max_params, kCount},
+      {"SEARCH", "min_macs", &o.min_macs, kCount},
+      {"SEARCH", "max_macs", &o.max_macs, kCount},
+      {"SEARCH", "min_activation_bytes", &o.min_activation_bytes, kCount},
+      {"SEARCH", "max_activation_bytes", &o.max_activation_bytes, kCount},
+      {"SEARCH", "min_latency_ms", &o.min_latency_ms, {0, 1e9}},
+      {"SEARCH", "max_latency_ms", &o.max_latency_ms, {0, 1e9}},
+      {"SEARCH", "objectives", &o.objectives},
+      {"SEARCH", "early_stop", &o.early_stop},
+      {"SEARCH", "batch_size", &c.search.batch_size, {1, 65536}},
       {"SEARCH", "images", &c.search.images, {1, kMany}},
   };
 }

@@ -55,6 +55,7 @@ struct DataConfig {
 struct SearchConfig {
   SearchOptions options;
   int64_t images = 10000;  // held-out images that rank the candidates
+  int64_t batch_size = 1;  // of limits on activation memory and latency
 };
 
 struct Config {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/check.h"
 #include "engine/device.h"
@@ -23,6 +24,17 @@ Batch EvaluationSet::load(int64_t begin, int64_t count) const {
   part.images.assign(kept_.images.begin() + begin * pixels, kept_.images.begin() + (begin + count) * pixels);
   part.labels.assign(kept_.labels.begin() + begin, kept_.labels.begin() + begin + count);
   return part;
+}
+
+Batch EvaluationSet::gather(const std::vector<int64_t>& positions) const {
+  Batch all;
+  for (const int64_t position : positions) {
+    const Batch one = load(position, 1);
+    all.images.insert(all.images.end(), one.images.begin(), one.images.end());
+    all.labels.insert(all.labels.end(), one.labels.begin(), one.labels.end());
+  }
+  all.count = static_cast<int64_t>(positions.size());
+  return all;
 }
 
 std::string Evaluation::str() const {
@@ -90,6 +102,19 @@ class Forward {
 };
 
 }  // namespace
+
+float label_margin(const float* logits, int64_t classes, int64_t label) {
+  float margin = std::numeric_limits<float>::infinity();
+  for (int64_t k = 0; k < classes; ++k) {
+    CHECK(std::isfinite(logits[k]), "the logits are not finite: the weights are broken");
+    if (k == label) continue;
+    const float difference = logits[label] - logits[k];
+    const bool lost = difference < 0 || (difference == 0 && k < label);
+    // A tie that is lost is the smallest loss there is.
+    margin = std::min(margin, lost ? std::min(difference, -std::numeric_limits<float>::min()) : difference);
+  }
+  return margin;
+}
 
 Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set,
                     int64_t batch) {
