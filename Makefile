@@ -2,6 +2,7 @@
 # make test       builds and runs every test; ends with "N passed, N failed"
 # make CUDA=0 …   without the GPU backend, which is built where nvcc is found; CUDA=emulated: its .cu files on the CPU
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
+# make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
@@ -12,7 +13,8 @@ Q = $(if $(V),,@echo '  $@' &&)
 CUDA ?= 0
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
 KIND := build/$(if $(SANITIZE),sanitize,release)
-BUILD := $(KIND)$(BACKEND:%=-%)
+TURBOJPEG ?= $(if $(wildcard $(addsuffix /turbojpeg.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
+BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)
 BIN := $(BUILD)/bin/
 
 comma := ,
@@ -20,6 +22,8 @@ WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-O1 -g -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
 CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
+LDLIBS := $(if $(filter 1,$(TURBOJPEG)),-lturbojpeg)
+DEFINES := $(if $(LDLIBS),-DENTANGLE_TURBOJPEG)
 
 # The objects of the sources that match.
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
@@ -41,16 +45,16 @@ $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp sea
 	$(Q) rm -f $@ && ar rcs $@ $^
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lyaml-cpp
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lyaml-cpp
 # The runner of exported subnets builds with a compiler alone, as here.
 $(BUILD)/runner: $(wildcard runner/*)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -O2 $(WARNINGS) runner/runner.cpp -o $@
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lbenchmark -lyaml-cpp -ldl
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -lyaml-cpp -ldl
 $(TESTS): $(call objects,tests/*.cpp tests/fuzz/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
-	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) -lgtest -lyaml-cpp
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)

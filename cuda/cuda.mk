@@ -1,7 +1,7 @@
 # The GPU backend's part of the Makefile: how a .cu file is compiled, and what is linked.
 CUDA_SOURCES := cuda/*.cu $(if $(filter emulated,$(BACKEND)),cuda/emulator/*.cpp)
 CUDA_TESTS := tests/*.cu
-DEFINES := -DENTANGLE_CUDA
+DEFINES += -DENTANGLE_CUDA
 
 ifeq ($(BACKEND),emulated)
 # By the host compiler, against the emulator's headers.

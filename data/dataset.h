@@ -47,6 +47,7 @@ struct DataSource {
   // Otherwise their side in pixels, where they can be resized as well (RGB); 0: they are used as they are.
   int64_t side = 0;
   Interpolation interpolation = Interpolation::bicubic;  // of that resizing in evaluation
+  double max_broken = 0.001;  // share of the images that may be broken: they are skipped (data/broken_images.h)
 };
 
 struct DataOptions {

@@ -98,6 +98,8 @@ Bindings data_bindings(Config& c) {
       {"DATA", "held_out", &c.data.held_out, kCount},
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
       {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},
+      {"DATA", "repeated_augmentation", &c.data.repeated_augmentation, {1, 64}},
+      {"DATA", "max_broken", &c.data.max_broken, kShare},
       {"DATA", "interpolation", &a.interpolation},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},

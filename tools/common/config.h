@@ -49,7 +49,9 @@ struct DataConfig {
   DataOptions options;
   // Of weights that say what their training held out, that record (load_model); it is no key of the file.
   std::string recorded_split;
-  Augmentation augmentation;  // its image_size is the model's
+  Augmentation augmentation;          // its image_size is the model's
+  int64_t repeated_augmentation = 1;  // how often an image comes in a row, each time augmented anew
+  double max_broken = 0.001;          // share of the images that may be broken before the run ends
 };
 
 struct SearchConfig {

@@ -12,12 +12,19 @@ namespace entangle {
 
 EvaluationSet::EvaluationSet(std::shared_ptr<const Dataset> dataset, const DataSource& source,
                              std::vector<int64_t> indices, int64_t image_size, Keep keep)
-    : dataset_(std::move(dataset)), source_(source), indices_(std::move(indices)), image_size_(image_size) {
-  if (keep == Keep::yes) kept_ = load_for_evaluation(*dataset_, source_, indices_, 0, size(), image_size_);
+    : dataset_(std::move(dataset)),
+      source_(source),
+      indices_(std::move(indices)),
+      image_size_(image_size),
+      broken_(std::make_shared<BrokenImages>(static_cast<int64_t>(indices_.size()), source.max_broken)) {
+  if (keep == Keep::no) return;
+  kept_ = load_for_evaluation(*dataset_, source_, indices_, 0, size(), image_size_, broken_.get());
 }
 
 Batch EvaluationSet::load(int64_t begin, int64_t count) const {
-  if (kept_.count == 0) return load_for_evaluation(*dataset_, source_, indices_, begin, count, image_size_);
+  if (kept_.count == 0) {
+    return load_for_evaluation(*dataset_, source_, indices_, begin, count, image_size_, broken_.get());
+  }
   Batch part;
   part.count = count;
   const int64_t pixels = static_cast<int64_t>(kept_.images.size()) / kept_.count;
@@ -122,6 +129,7 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
   Evaluation evaluation;
   for (int64_t begin = 0; begin < set.size(); begin += batch) {
     const Batch part = set.load(begin, std::min(batch, set.size() - begin));
+    if (part.count == 0) continue;
     const std::vector<float> logits = forward.logits(part);
     try {
       add_logits(logits, part.labels, supernet.config().num_classes, evaluation);

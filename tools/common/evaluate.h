@@ -22,8 +22,9 @@ class EvaluationSet {
   EvaluationSet(std::shared_ptr<const Dataset> dataset, const DataSource& source, std::vector<int64_t> indices,
                 int64_t image_size, Keep keep);
 
-  int64_t size() const { return static_cast<int64_t>(indices_.size()); }
-  // Images [begin, begin + count) as load_for_evaluation gives them.
+  // Of images kept, those that are not broken.
+  int64_t size() const { return kept_.count > 0 ? kept_.count : static_cast<int64_t>(indices_.size()); }
+  // Images [begin, begin + count) as load_for_evaluation gives them: broken ones are left out.
   Batch load(int64_t begin, int64_t count) const;
   // The images at these positions, 0 .. size() - 1, in their order.
   Batch gather(const std::vector<int64_t>& positions) const;
@@ -33,6 +34,7 @@ class EvaluationSet {
   DataSource source_;
   std::vector<int64_t> indices_;
   int64_t image_size_;
+  std::shared_ptr<BrokenImages> broken_;
   Batch kept_;
 };
 

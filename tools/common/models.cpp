@@ -80,6 +80,7 @@ DataSource open_data_for(const Config& config, const std::string& spec) {
   CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
   DataSource source = open_data(chosen, config.data.options);
   source.interpolation = parse_interpolation(config.data.augmentation.interpolation);
+  source.max_broken = config.data.max_broken;
   // Small images are used as they are at their own size, and cropped and resized to another.
   source.any_size = source.any_size || (source.side > 0 && source.side != config.model.image_size);
   for (const auto& part : {source.train, source.test}) {

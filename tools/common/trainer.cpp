@@ -57,6 +57,7 @@ LoaderOptions loader_options(const Config& config) {
   options.workers = std::max(1, threads() / 4);
   options.seed = config.train.seed;
   options.augmentation = config.data.augmentation;
+  options.sampler.repeats = config.data.repeated_augmentation;
   return options;
 }
 
