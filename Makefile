@@ -10,7 +10,7 @@ MAKEFLAGS += -j$(shell nproc)
 CXX ?= g++
 # make V=1 shows the commands.
 Q = $(if $(V),,@echo '  $@' &&)
-CUDA ?= 0
+CUDA ?= $(if $(shell command -v nvcc),1,0)
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
 KIND := build/$(if $(SANITIZE),sanitize,release)
 TURBOJPEG ?= $(if $(wildcard $(addsuffix /turbojpeg.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
