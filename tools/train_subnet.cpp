@@ -59,7 +59,7 @@ std::optional<LoadedModel> load_ancestor(const Flags& flags, const std::string& 
 Config config_of_run(const Config& base, const Architecture& architecture) {
   Config config = base.dense(architecture);
   CHECK(!config.data.spec.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
-  config.model.num_classes = open_data(config.data.spec).train->classes();
+  config.model.num_classes = open_data(config.data.spec, config.data.options).train->classes();
   // Written and read again: every value is checked, and the run's file says the same.
   return parse_config(config.to_yaml(), config.name);
 }

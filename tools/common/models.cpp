@@ -68,8 +68,7 @@ LoadedModel load_model(const std::string& weights, const std::string& config, De
   model.config = config_of(weights, config, settings);
   model.config.model.qkv_bias = qkv_bias_of(weights);
   model.supernet = std::make_unique<Supernet>(model.config.model);
-  load_checkpoint(weights, *model.supernet, false, device);
-  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
+  const auto metadata = load_checkpoint(weights, *model.supernet, false, device);
   const auto record = metadata.find(kSplitRecord);
   if (record != metadata.end()) model.config.data.recorded_split = record->second;
   return model;
