@@ -33,7 +33,7 @@ Tensor images_to_check(const Config& config, const DataSource* source, int64_t c
   const Shape shape = {count, m.in_channels, m.image_size, m.image_size};
   std::vector<float> pixels(static_cast<size_t>(shape.count()));
   if (source != nullptr) {
-    const Split split = make_split(*source->train, config.data.held_out, config.data.split_seed);
+    const Split split = training_split(config.data, *source->train);
     const std::vector<int64_t> indices = spread(split.held_out.empty() ? split.train : split.held_out, count);
     const Batch batch = load_for_evaluation(*source->train, *source, indices, 0, count, m.image_size);
     return Tensor::from({batch.count, m.in_channels, m.image_size, m.image_size}, batch.images);
@@ -90,6 +90,7 @@ double export_subnet(const LoadedModel& model, const Architecture& architecture,
   CheckpointContent content;
   content.optimizer = false;
   content.metadata = {{"architecture", architecture.to_json()}, {"config", config.to_yaml()}};
+  if (!config.data.recorded_split.empty()) content.metadata[kSplitRecord] = config.data.recorded_split;
   if (form == ExportForm::dense) {
     content.metadata["runner"] = runner_metadata(config, source);
     inherit_weights(*model.supernet, architecture, subnet);
