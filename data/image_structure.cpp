@@ -9,7 +9,7 @@ namespace entangle {
 
 namespace {
 
-constexpr uint8_t kStart = 0xD8, kEnd = 0xD9, kHuffmanTables = 0xC4;
+constexpr uint8_t kStart = 0xD8, kEnd = 0xD9, kHuffmanTables = 0xC4, kProgressive = 0xC2, kScan = 0xDA;
 constexpr size_t kLengths = 16, kMostSymbols = 256;
 
 // Markers stand alone: a stuffed zero among compressed pixels, restarts, the start.
@@ -26,6 +26,8 @@ class Walk {
       if (has_no_length(marker_)) continue;
       const size_t length = 256 * size_t{byte(at_)} + byte(at_ + 1);
       if (length < 2) return;
+      if (marker_ == kProgressive) progressive_ = true;
+      if (marker_ == kScan) check_scan(at_ + 2);
       if (marker_ == kHuffmanTables) {
         check_tables(at_ + 2, at_ + length);
       } else {
@@ -52,15 +54,36 @@ class Walk {
       for (size_t i = 1; i <= kLengths; ++i) symbols += byte(at + i);
       CHECK(symbols <= kMostSymbols, name_, ": the JPEG is broken: a Huffman table has ", symbols,
             " symbols, more than ", kMostSymbols);
+      defined_ |= table_bit(byte(at) >> 4, byte(at) & 15);
       at += 1 + kLengths + symbols;
     }
     at_ = at;
+  }
+
+  // One bit for each of the four DC (class 0) and four AC tables; none for others, which the decoder refuses.
+  static unsigned table_bit(int kind, int id) { return kind > 1 || id > 3 ? 0 : 1u << (4 * kind + id); }
+
+  // Components, for each its number and its tables; the first and last coefficient, the bits. A progressive scan decodes DC
+  // or AC, and refines DC without a table.
+  void check_scan(size_t at) const {
+    const size_t components = std::min<size_t>(byte(at), 4), spectrum = at + 1 + 2 * components;
+    const bool first = byte(spectrum) == 0, refines = byte(spectrum + 2) >> 4 != 0;
+    for (size_t i = 0; i < components; ++i) {
+      const int tables = byte(at + 2 + 2 * i);
+      unsigned used = 0;
+      if (!progressive_ || (first && !refines)) used |= table_bit(0, tables >> 4);
+      if (!progressive_ || !first) used |= table_bit(1, tables & 15);
+      CHECK((used & ~defined_) == 0, name_,
+            ": the JPEG is broken: a scan uses a Huffman table that it does not define");
+    }
   }
 
   const std::vector<uint8_t>& file_;
   const std::string& name_;
   size_t at_ = 0;
   uint8_t marker_ = 0;
+  bool progressive_ = false;
+  unsigned defined_ = 0;
 };
 
 void check_huffman_tables(const std::vector<uint8_t>& file, const std::string& name) {

@@ -39,7 +39,7 @@ TEST(JpegTables, AreFoundWhereTheDecoderFindsThem) {
   const std::string bad = table(255, 255);
   expect_error(error_for("\xFF\xFF" + kStart + bad), {"510 symbols"});
   expect_error(error_for(kStart + "padding\xFF\xFF\xFF" + bad.substr(1)), {"510 symbols"});
-  expect_error(error_for(kStart + std::string("\xFF\xDA\x00\x02 pixels \xFF\x00 \xFF\xD3 more", 22) + bad),
+  expect_error(error_for(kStart + std::string("\xFF\xDA\x00\x03\x00 pixels \xFF\x00 \xFF\xD3 more", 23) + bad),
                {"510 symbols"});
   expect_error(error_for(kStart + bad.substr(0, 21)), {"510 symbols"});
 }
@@ -55,6 +55,21 @@ TEST(JpegTables, WhatIsNoTableIsNotRead) {
     EXPECT_EQ(error_for(cut), "");
   }
   EXPECT_EQ(error_for(read_raw("tests/golden/augment/input.jpg")), "");
+}
+
+TEST(JpegTables, AreDefinedBeforeAScanUsesThem) {
+  const std::string dc0 = table(1, 1), scan("\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00", 10);
+  std::string ac0 = dc0;
+  ac0[4] = 0x10;
+  expect_error(error_for(kStart + scan + kEnd), {"photo", "Huffman table", "not define"});
+  expect_error(error_for(kStart + dc0 + scan + kEnd), {"not define"});
+  EXPECT_EQ(error_for(kStart + dc0 + ac0 + scan + kEnd), "");
+  const std::string progressive("\xFF\xC2\x00\x02", 4), first("\xFF\xDA\x00\x08\x01\x01\x00\x00\x00\x00", 10),
+      refining("\xFF\xDA\x00\x08\x01\x01\x11\x00\x00\x10", 10), ac("\xFF\xDA\x00\x08\x01\x01\x01\x01\x3F\x00", 10);
+  EXPECT_EQ(error_for(kStart + progressive + dc0 + first + refining + kEnd), "");
+  expect_error(error_for(kStart + progressive + ac0 + first + kEnd), {"not define"});
+  expect_error(error_for(kStart + progressive + dc0 + ac0 + ac + kEnd),
+               {"not define"});  // the first table, not the second
 }
 
 TEST(PngChunks, LieWithinTheFile) {
