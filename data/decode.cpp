@@ -84,9 +84,9 @@ void cmyk_to_rgb(const std::vector<uint8_t>& from, Image& image) {
 }
 
 // libjpeg's own arithmetic: its accurate transform, chroma interpolated. `image` has its size. Warnings are for what
-// decoders agree to overlook.
+// decoders agree to overlook. A decoder keeps the tables of the file before, so each file has one of its own.
 void decode_by_turbojpeg(const std::vector<uint8_t>& file, const std::string& name, Image& image) {
-  thread_local const std::unique_ptr<void, Destroy> decoder(tjInitDecompress());
+  const std::unique_ptr<void, Destroy> decoder(tjInitDecompress());
   CHECK(decoder != nullptr, "libjpeg-turbo cannot be set up (", tjGetErrorStr2(nullptr), ")");
   const unsigned long bytes = static_cast<unsigned long>(file.size());
   int width = 0, height = 0, sampling = 0, space = 0;

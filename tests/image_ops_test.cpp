@@ -227,6 +227,15 @@ TEST(Decode, RefusesWhatIsNoImage) {
     expect_error(error(jpeg.substr(0, part)), {"photo.jpg: the JPEG is truncated"});
   }
   EXPECT_EQ(error(jpeg + "and more behind it"), "");
+  std::string impossible =
+      jpeg;  // a Huffman table with three codes of one bit; nothing of it is left for the next file
+  const size_t counts = jpeg.find("\xFF\xC4") + 5;
+  const size_t most = std::max_element(jpeg.begin() + counts, jpeg.begin() + counts + 16) - jpeg.begin();
+  ASSERT_GE(jpeg[most], 3);
+  impossible[counts] = static_cast<char>(impossible[counts] + 3);
+  impossible[most] = static_cast<char>(impossible[most] - 3);
+  expect_error(error(impossible), {"photo.jpg: the image is broken"});
+  EXPECT_EQ(error(jpeg), "");
   std::string bomb = png;  // whose header says 14000 x 14000 pixels
   for (const size_t at : {18, 22}) {
     bomb[at] = static_cast<char>(14000 >> 8);
