@@ -17,7 +17,7 @@ constexpr size_t kLeastKept = size_t{1} << 14;
 #endif
 constexpr size_t kMostKept = size_t{1} << 23;  // of one block
 
-struct alignas(64) Header {
+struct alignas(16) Header {
   size_t bytes;  // behind it
 };
 
