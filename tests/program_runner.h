@@ -1,5 +1,4 @@
-// Runs the built programs as a user does. They are looked for in the folder that ENTANGLE_PROGRAMS names, else here; an
-// absolute path is taken as it is.
+// Runs the built programs as a user does. They are looked for in the folder that ENTANGLE_PROGRAMS names, else here.
 #pragma once
 
 #include <sys/types.h>
