@@ -1,7 +1,7 @@
 # The GPU backend's part of the Makefile: how a .cu file is compiled, and what is linked.
 CUDA_SOURCES := cuda/*.cu $(if $(filter emulated,$(BACKEND)),cuda/emulator/*.cpp)
 CUDA_TESTS := tests/*.cu
-DEFINES := -DENTANGLE_CUDA
+DEFINES += -DENTANGLE_CUDA
 
 ifeq ($(BACKEND),emulated)
 # By the host compiler, against the emulator's headers.
@@ -15,7 +15,7 @@ CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(shell command -v nvcc))
 CU = $(CUDA_HOME)/bin/nvcc -std=c++17 -O3 $(DEFINES) -I. $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -Werror all-warnings \
   -Xcompiler -Wall,-Wextra,-pthread $(NVCCFLAGS) $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
   -gencode arch=compute_$(lastword $(GPU_ARCHS)),code=compute_$(lastword $(GPU_ARCHS))
-LDFLAGS += -L$(CUDA_HOME)/lib64 -lcublasLt -lcublas -lcudart
+LDFLAGS += -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcublas -lcudart
 endif
 
 $(BUILD)/%.o: %.cu

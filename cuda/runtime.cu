@@ -175,6 +175,28 @@ void upload_from_pinned(const void* from, void* to, size_t bytes) {
 
 void record_upload(void* event) { CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), device().uploads)); }
 
+// Relaxed: the allocator may ask for memory in between.
+void begin_recording() { CUDA_CHECK(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed)); }
+
+void* end_recording() {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  CUDA_CHECK(cudaStreamEndCapture(stream(), &graph));
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph);
+  cudaGraphDestroy(graph);
+  CUDA_CHECK(status);
+  return executable;
+}
+
+void abandon_recording() {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(stream(), &graph) == cudaSuccess) cudaGraphDestroy(graph);
+  cudaGetLastError();  // whoever gave up tells why
+}
+
+void launch_recording(void* graph) { CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream())); }
+void destroy_recording(void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
+
 void copy_on_device(const void* from, void* to, size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
 }

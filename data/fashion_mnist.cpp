@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "data/gzip.h"
+#include "data/idx.h"
 #include "data/readers.h"
 #include "engine/check.h"
 
@@ -18,18 +19,6 @@ constexpr float kMean = 0.2860f, kStdDev = 0.3530f;
 // IDX: a big-endian magic number 0x0000TTNN (TT = 08: unsigned bytes; NN dimensions), NN big-endian sizes, the data.
 constexpr uint32_t kImagesMagic = 0x00000803, kLabelsMagic = 0x00000801;
 constexpr size_t kImagesHeader = 16, kLabelsHeader = 8;
-
-struct IdxFile {
-  std::string path;
-  std::vector<uint8_t> bytes;
-
-  int64_t size() const { return static_cast<int64_t>(bytes.size()); }
-  uint32_t header(size_t word) const {
-    const uint8_t* p = &bytes[4 * word];
-    return static_cast<uint32_t>(p[0]) << 24 | static_cast<uint32_t>(p[1]) << 16 | static_cast<uint32_t>(p[2]) << 8 |
-           p[3];
-  }
-};
 
 IdxFile read_idx(const std::string& folder, const std::string& name) {
   const std::string plain = (std::filesystem::path(folder) / name).string(), packed = plain + ".gz";
@@ -108,10 +97,14 @@ class IdxDataset : public Dataset {
 std::shared_ptr<const Dataset> open_part(const std::string& folder, const std::string& part) {
   IdxFile labels = read_idx(folder, part + "-labels-idx1-ubyte");
   IdxFile images = read_idx(folder, part + "-images-idx3-ubyte");
-  return std::make_shared<IdxDataset>(std::move(images), std::move(labels));
+  return open_idx(std::move(images), std::move(labels));
 }
 
 }  // namespace
+
+std::shared_ptr<const Dataset> open_idx(IdxFile images, IdxFile labels) {
+  return std::make_shared<IdxDataset>(std::move(images), std::move(labels));
+}
 
 DataSource open_fashion_mnist(const std::string& location) {
   const std::string folder = location.empty() ? kDefaultFolder : location;

@@ -3,7 +3,6 @@
 #include <stb/stb_image.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include <memory>
 
 #include "engine/check.h"
+#include "engine/crc32.h"
 
 namespace entangle {
 
@@ -20,25 +20,6 @@ namespace {
 constexpr size_t kFixedHeader = 10;  // magic, method, flags, time, extra flags, system
 constexpr size_t kTrailer = 8;       // CRC-32 and length of the content
 constexpr uint8_t kHasHeaderCrc = 2, kHasExtra = 4, kHasName = 8, kHasComment = 16, kReserved = 0xE0;
-
-using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
-
-// table[0] advances the remainder by one byte; table[k] is the effect of a byte that k zero bytes follow, so eight
-// bytes are taken in at once ("slicing by eight", Kounavis and Berry, 2005).
-CrcTables make_crc_tables() {
-  CrcTables table;
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t remainder = byte;
-    for (int bit = 0; bit < 8; ++bit) remainder = (remainder >> 1) ^ (0xEDB88320u & (0u - (remainder & 1)));
-    table[0][byte] = remainder;
-  }
-  for (size_t k = 1; k < table.size(); ++k) {
-    for (size_t byte = 0; byte < 256; ++byte) {
-      table[k][byte] = (table[k - 1][byte] >> 8) ^ table[0][table[k - 1][byte] & 255];
-    }
-  }
-  return table;
-}
 
 uint32_t little_endian(const uint8_t* p) {
   return p[0] | static_cast<uint32_t>(p[1]) << 8 | static_cast<uint32_t>(p[2]) << 16 |
@@ -74,18 +55,6 @@ size_t skip_header(const std::vector<uint8_t>& file, size_t end, const std::stri
 }
 
 }  // namespace
-
-uint32_t crc32(const uint8_t* bytes, size_t size) {
-  static const CrcTables table = make_crc_tables();
-  uint32_t crc = 0xFFFFFFFFu;
-  for (; size >= 8; bytes += 8, size -= 8) {
-    const uint32_t low = crc ^ little_endian(bytes), high = little_endian(bytes + 4);
-    crc = table[7][low & 255] ^ table[6][low >> 8 & 255] ^ table[5][low >> 16 & 255] ^ table[4][low >> 24] ^
-          table[3][high & 255] ^ table[2][high >> 8 & 255] ^ table[1][high >> 16 & 255] ^ table[0][high >> 24];
-  }
-  for (; size > 0; ++bytes, --size) crc = (crc >> 8) ^ table[0][(crc ^ *bytes) & 255];
-  return ~crc;
-}
 
 std::vector<uint8_t> read_file(const std::string& path, uint64_t limit) {
   std::error_code problem;

@@ -16,7 +16,4 @@ std::vector<uint8_t> read_file(const std::string& path, uint64_t limit);
 // before anything is allocated. limit <= 2^31 - 1.
 std::vector<uint8_t> gunzip(const std::vector<uint8_t>& file, const std::string& name, uint64_t limit);
 
-// CRC-32 of gzip and PNG: polynomial 0xEDB88320 (reflected), start and final value inverted.
-uint32_t crc32(const uint8_t* bytes, size_t size);
-
 }  // namespace entangle

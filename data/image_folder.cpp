@@ -4,7 +4,7 @@
 #include <system_error>
 #include <utility>
 
-#include "data/decode.h"
+#include "data/file_list.h"
 #include "data/readers.h"
 #include "engine/check.h"
 
@@ -37,42 +37,32 @@ std::vector<fs::path> sorted_entries(const fs::path& folder, F wanted) {
   return entries;
 }
 
-class FolderDataset : public Dataset {
- public:
-  explicit FolderDataset(const fs::path& folder) : folder_(folder.string()) {
-    for (const fs::path& path : sorted_entries(folder, [](const auto& entry) { return entry.is_directory(); })) {
-      const int64_t label = static_cast<int64_t>(names_.size());
-      names_.push_back(path.filename().string());
-      const size_t before = files_.size();
-      for (const fs::path& file : sorted_entries(path, [](const auto& entry) { return is_image(entry.path()); })) {
-        files_.push_back({names_.back() + "/" + file.filename().string(), label});
-      }
-      CHECK(files_.size() > before, path.string(), ": holds no image (.jpg, .jpeg, .png, .bmp)");
-    }
-    CHECK(!names_.empty(), folder_, ": holds no class folders");
-  }
-
-  const std::vector<std::string>& names() const { return names_; }
-  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
-  int64_t classes() const override { return static_cast<int64_t>(names_.size()); }
-  int64_t channels() const override { return 3; }
-  int64_t label(int64_t index) const override { return file(index).label; }
-  void get(int64_t index, Image& image) const override { image = read_image(folder_ + "/" + file(index).name); }
-
- private:
-  struct File {
-    std::string name;  // within the folder
-    int64_t label;
-  };
-  const File& file(int64_t index) const {
-    CHECK(index >= 0 && index < size(), "there is no image ", index, " in ", folder_, ", which holds ", size());
-    return files_[static_cast<size_t>(index)];
-  }
-
-  std::string folder_;
-  std::vector<std::string> names_;
-  std::vector<File> files_;
+// The images of a folder and the names of their classes.
+struct Folder {
+  std::vector<std::string> classes;
+  std::vector<LabelledFile> files;
 };
+
+Folder list_folder(const fs::path& folder) {
+  Folder found;
+  for (const fs::path& path : sorted_entries(folder, [](const auto& entry) { return entry.is_directory(); })) {
+    const int64_t label = static_cast<int64_t>(found.classes.size());
+    found.classes.push_back(path.filename().string());
+    const size_t before = found.files.size();
+    for (const fs::path& file : sorted_entries(path, [](const auto& entry) { return is_image(entry.path()); })) {
+      found.files.push_back({found.classes.back() + "/" + file.filename().string(), label});
+    }
+    CHECK(found.files.size() > before, path.string(), ": holds no image (.jpg, .jpeg, .png, .bmp)");
+  }
+  CHECK(!found.classes.empty(), folder.string(), ": holds no class folders");
+  return found;
+}
+
+std::shared_ptr<const Dataset> as_dataset(const fs::path& path, Folder folder) {
+  const int64_t classes = static_cast<int64_t>(folder.classes.size());
+  return std::make_shared<FileListDataset>(path.string(), std::move(folder.files), classes, path.string(),
+                                           std::move(folder.classes));
+}
 
 // The first name that one sorted list has and the other has not.
 std::string first_missing(const std::vector<std::string>& of, const std::vector<std::string>& in) {
@@ -82,10 +72,10 @@ std::string first_missing(const std::vector<std::string>& of, const std::vector<
   return "";
 }
 
-void check_classes(const std::string& location, const FolderDataset& train, const FolderDataset& val) {
-  const std::string only_train = first_missing(train.names(), val.names());
+void check_classes(const std::string& location, const Folder& train, const Folder& val) {
+  const std::string only_train = first_missing(train.classes, val.classes);
   CHECK(only_train.empty(), location, ": class ", only_train, " is in train but not in val");
-  const std::string only_val = first_missing(val.names(), train.names());
+  const std::string only_val = first_missing(val.classes, train.classes);
   CHECK(only_val.empty(), location, ": class ", only_val, " is in val but not in train");
 }
 
@@ -97,16 +87,10 @@ DataSource open_image_folder(const std::string& location) {
     CHECK(fs::is_directory(fs::path(location) / part), location, ": there is no folder ", part,
           "; it must hold train/CLASS/* and val/CLASS/*");
   }
-  const auto train = std::make_shared<FolderDataset>(fs::path(location) / "train");
-  const auto val = std::make_shared<FolderDataset>(fs::path(location) / "val");
-  check_classes(location, *train, *val);
-  DataSource source;
-  source.train = train;
-  source.test = val;
-  source.mean = {0.485f, 0.456f, 0.406f};
-  source.std_dev = {0.229f, 0.224f, 0.225f};
-  source.any_size = true;
-  return source;
+  const fs::path train_path = fs::path(location) / "train", val_path = fs::path(location) / "val";
+  Folder train = list_folder(train_path), val = list_folder(val_path);
+  check_classes(location, train, val);
+  return colour_source(as_dataset(train_path, std::move(train)), as_dataset(val_path, std::move(val)));
 }
 
 DataSource open_imagenet(const std::string& location) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "data/vectors.h"
 #include "engine/check.h"
@@ -20,6 +21,15 @@ void check_rgb(const Image& image) {
             static_cast<int64_t>(image.pixels.size()) == image.width * image.height * kChannels,
         "an image of ", image.width, "x", image.height, " pixels and ", image.channels,
         " channels is no RGB image; convert it first");
+}
+
+// A byte more than the image: four are read at each pixel.
+std::vector<uint8_t> with_room(const Image& image) {
+  std::vector<uint8_t> pixels;
+  pixels.reserve(image.pixels.size() + 1);
+  pixels = image.pixels;
+  pixels.push_back(0);
+  return pixels;
 }
 
 uint8_t clip(int value) { return static_cast<uint8_t>(std::clamp(value, 0, 255)); }
@@ -81,38 +91,52 @@ Lookup equalizing_table(const Histogram& histogram) {
 }
 
 // ITU-R 601 luma in 16-bit fixed point.
-int luma(const uint8_t* pixel) { return (pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16; }
+ENTANGLE_INLINE int luma(const uint8_t* pixel) {
+  return (pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16;
+}
 
 // In fp32, cut off towards zero: the library's arithmetic.
-uint8_t blend(int other, int value, float factor) {
+ENTANGLE_INLINE uint8_t blend(int other, int value, float factor) {
   const float mixed = static_cast<float>(other) + factor * static_cast<float>(value - other);
-  return mixed <= 0 ? 0 : mixed >= 255 ? 255 : static_cast<uint8_t>(mixed);
+  const float low = mixed > 0 ? mixed : 0, clipped = low < 255 ? low : 255;
+  return static_cast<uint8_t>(static_cast<int>(clipped));
 }
 
-template <class F>
-void blend_from(Image& image, double factor, F other) {
-  check_rgb(image);
+// From one value for all: value by value.
+void blend_from_value(Image& image, double factor, int from) {
   const float f = static_cast<float>(factor);
-  for (size_t i = 0; i < image.pixels.size(); i += kChannels) {
-    uint8_t* pixel = image.pixels.data() + i;
-    const int from = other(pixel);
-    for (int c = 0; c < kChannels; ++c) pixel[c] = blend(from, pixel[c], f);
-  }
+  map_values(image, lookup([=](int v) { return blend(from, v, f); }));
 }
 
-// (the eight neighbours + 5 x the pixel) / 13, rounded; the outermost pixels stay.
-Image smoothed(const Image& image) {
-  Image out = image;
-  const int64_t row = image.width * kChannels;
-  for (int64_t y = 1; y + 1 < image.height; ++y) {
-    for (int64_t i = kChannels; i + kChannels < row; ++i) {
-      const uint8_t* at = image.pixels.data() + y * row + i;
-      int sum = 4 * at[0];
-      for (const int64_t dy : {-row, int64_t{0}, row}) sum += at[dy - kChannels] + at[dy] + at[dy + kChannels];
-      out.pixels[static_cast<size_t>(y * row + i)] = static_cast<uint8_t>((2 * sum + 13) / 26);
-    }
+// Four bytes are read and written at each pixel.
+ENTANGLE_INLINE void blend_from_luma(const uint8_t* pixel, float factor, uint8_t* out) {
+  Ints4 ints;
+  load_pixel(pixel, ints);
+  const float grey = static_cast<float>(luma(pixel));
+  const Floats4 mixed = grey + factor * (__builtin_convertvector(ints, Floats4) - grey);
+  store_pixel(__builtin_convertvector(mixed, Ints4), out);
+}
+
+ENTANGLE_CLONES void blend_from_luma(const uint8_t* in, int64_t pixels, float factor, uint8_t* out) {
+  for (int64_t i = 0; i < pixels; ++i) blend_from_luma(in + i * kChannels, factor, out + i * kChannels);
+}
+
+ENTANGLE_CLONES int64_t sum_of_luma(const uint8_t* pixel, int64_t pixels) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < pixels; ++i) sum += luma(pixel + i * kChannels);
+  return sum;
+}
+
+// Values [first, last) of a row blended from (the eight neighbours + 5 x the pixel) / 13, rounded; rows are `row` values
+// apart.
+ENTANGLE_CLONES void blend_from_smoothed(const uint8_t* in, int64_t row, int64_t first, int64_t last, float factor,
+                                         uint8_t* out) {
+  for (int64_t i = first; i < last; ++i) {
+    const uint8_t *at = in + i, *above = at - row, *below = at + row;
+    const int sum = above[-kChannels] + above[0] + above[kChannels] + at[-kChannels] + 5 * at[0] + at[kChannels] +
+                    below[-kChannels] + below[0] + below[kChannels];
+    out[i] = blend((2 * sum + 13) / 26, at[0], factor);
   }
-  return out;
 }
 
 // Between v2 (d = 0) and v3 (d = 1).
@@ -128,53 +152,70 @@ ENTANGLE_INLINE void load_doubles(const uint8_t* pixel, Doubles4& to) {
   to = __builtin_convertvector(ints, Doubles4);
 }
 
-// The pixels around a place, column by column and row by row: inside of the image as they lie there.
+// The pixels around a place, column by column and row by row, beyond the edges those of the edge. Places on a row of
+// pixels (dy = 0) or on a column (dx = 0) need no other: all those of a translation along an axis and of a shear.
 struct Taps {
   const uint8_t* row[4];
   int64_t column[4];  // in bytes
+  double dx, dy;
 };
 
-ENTANGLE_INLINE void bicubic_at(const Taps& taps, double dx, double dy, Doubles4& out) {
-  Doubles4 rows[4];
-  for (int r = 0; r < 4; ++r) {
-    Doubles4 v[4];
-    for (int c = 0; c < 4; ++c) load_doubles(taps.row[r] + taps.column[c], v[c]);
-    cubic(v[0], v[1], v[2], v[3], dx, rows[r]);
-  }
-  cubic(rows[0], rows[1], rows[2], rows[3], dy, out);
+ENTANGLE_INLINE void bicubic_row(const Taps& taps, const uint8_t* row, Doubles4& out) {
+  if (taps.dx == 0) return load_doubles(row + taps.column[1], out);
+  Doubles4 v[4];
+  for (int c = 0; c < 4; ++c) load_doubles(row + taps.column[c], v[c]);
+  cubic(v[0], v[1], v[2], v[3], taps.dx, out);
 }
 
-ENTANGLE_INLINE void bilinear_at(const Taps& taps, double dx, double dy, Doubles4& out) {
+ENTANGLE_INLINE void bicubic_at(const Taps& taps, Doubles4& out) {
+  if (taps.dy == 0) return bicubic_row(taps, taps.row[1], out);
+  Doubles4 rows[4];
+  for (int r = 0; r < 4; ++r) bicubic_row(taps, taps.row[r], rows[r]);
+  cubic(rows[0], rows[1], rows[2], rows[3], taps.dy, out);
+}
+
+ENTANGLE_INLINE void bilinear_at(const Taps& taps, Doubles4& out) {
   Doubles4 rows[2];
   for (int r = 0; r < 2; ++r) {
     Doubles4 left, right;
     load_doubles(taps.row[r + 1] + taps.column[1], left);
     load_doubles(taps.row[r + 1] + taps.column[2], right);
-    rows[r] = left + (right - left) * dx;
+    rows[r] = left + (right - left) * taps.dx;
   }
-  out = rows[0] + (rows[1] - rows[0]) * dy;
+  out = rows[0] + (rows[1] - rows[0]) * taps.dy;
 }
 
-// One output pixel from the input around (x, y), which counts from the centre of the first pixel. `pixels` has a byte more
-// than the image: four are read at each pixel.
+ENTANGLE_INLINE int64_t within(int64_t i, int64_t count) { return i < 0 ? 0 : i < count ? i : count - 1; }
+
+ENTANGLE_INLINE void find_taps(const uint8_t* pixels, int64_t width, int64_t height, double x, double y, Taps& taps) {
+  const int64_t left = static_cast<int64_t>(x + 1) - 1, top = static_cast<int64_t>(y + 1) - 1;  // floors: x, y > -1
+  taps.dx = x - static_cast<double>(left);
+  taps.dy = y - static_cast<double>(top);
+  if (left >= 1 && top >= 1 && left + 2 < width && top + 2 < height) {
+    const uint8_t* first = pixels + (top - 1) * width * kChannels;
+    for (int64_t i = 0; i < 4; ++i) taps.row[i] = first + i * width * kChannels;
+    for (int64_t i = 0; i < 4; ++i) taps.column[i] = (left + i - 1) * kChannels;
+    return;
+  }
+  for (int64_t i = 0; i < 4; ++i) {
+    taps.row[i] = pixels + within(top + i - 1, height) * width * kChannels;
+    taps.column[i] = within(left + i - 1, width) * kChannels;
+  }
+}
+
+// One output pixel from the input around (x, y), which counts from the centre of the first pixel. Both `pixels` and `out`
+// have a byte more than the image: four are read and written at each pixel.
 template <Interpolation kind>
 ENTANGLE_INLINE void sample(const uint8_t* pixels, int64_t width, int64_t height, double x, double y, uint8_t* out) {
-  const int64_t left = static_cast<int64_t>(x + 1) - 1, top = static_cast<int64_t>(y + 1) - 1;  // floors: x, y > -1
   Taps taps;
-  for (int64_t i = 0; i < 4; ++i) {
-    taps.row[i] = pixels + std::clamp<int64_t>(top + i - 1, 0, height - 1) * width * kChannels;
-    taps.column[i] = std::clamp<int64_t>(left + i - 1, 0, width - 1) * kChannels;
-  }
-  const double dx = x - static_cast<double>(left), dy = y - static_cast<double>(top);
+  find_taps(pixels, width, height, x, y, taps);
   Doubles4 value;
   if (kind == Interpolation::bicubic) {
-    bicubic_at(taps, dx, dy, value);
+    bicubic_at(taps, value);
   } else {
-    bilinear_at(taps, dx, dy, value);
+    bilinear_at(taps, value);
   }
-  for (int c = 0; c < kChannels; ++c) {
-    out[c] = value[c] <= 0 ? 0 : value[c] >= 255 ? 255 : static_cast<uint8_t>(static_cast<int>(value[c]));
-  }
+  store_pixel(__builtin_convertvector(value, Ints4), out);
 }
 
 template <Interpolation kind>
@@ -224,45 +265,55 @@ void solarize_add(Image& image, int addend, int threshold) {
   map_values(image, lookup([=](int v) { return v < threshold ? v + addend : v; }));
 }
 
+// Four bytes are written at each pixel, from left to right, so that the next one replaces the last of them.
 void mirror(Image& image) {
   check_rgb(image);
+  const int64_t length = image.width * kChannels;
+  std::vector<uint8_t> row(static_cast<size_t>(length + 1));
   for (int64_t y = 0; y < image.height; ++y) {
-    uint8_t* row = image.pixels.data() + y * image.width * kChannels;
-    for (int64_t left = 0, right = image.width - 1; left < right; ++left, --right) {
-      std::swap_ranges(row + left * kChannels, row + (left + 1) * kChannels, row + right * kChannels);
-    }
+    uint8_t* to = image.pixels.data() + y * length;
+    std::copy_n(to, length, row.data());
+    const uint8_t* from = row.data() + length - kChannels;
+    for (int64_t x = 0; x + 1 < image.width; ++x, to += kChannels, from -= kChannels) std::memcpy(to, from, 4);
+    std::memcpy(to, from, kChannels);
   }
 }
 
-void adjust_colour(Image& image, double factor) { blend_from(image, factor, luma); }
+void adjust_colour(Image& image, double factor) {
+  check_rgb(image);
+  const std::vector<uint8_t> in = with_room(image);
+  image.pixels.push_back(0);
+  blend_from_luma(in.data(), image.width * image.height, static_cast<float>(factor), image.pixels.data());
+  image.pixels.pop_back();
+}
 
 void adjust_contrast(Image& image, double factor) {
   check_rgb(image);
-  int64_t sum = 0;
-  for (size_t i = 0; i < image.pixels.size(); i += kChannels) sum += luma(image.pixels.data() + i);
-  const double mean = static_cast<double>(sum) / static_cast<double>(image.pixels.size() / kChannels);
-  const int grey = static_cast<int>(mean + 0.5);
-  blend_from(image, factor, [=](const uint8_t*) { return grey; });
+  const int64_t pixels = image.width * image.height;
+  const double mean = static_cast<double>(sum_of_luma(image.pixels.data(), pixels)) / static_cast<double>(pixels);
+  blend_from_value(image, factor, static_cast<int>(mean + 0.5));
 }
 
-void adjust_brightness(Image& image, double factor) {
-  blend_from(image, factor, [](const uint8_t*) { return 0; });
-}
+void adjust_brightness(Image& image, double factor) { blend_from_value(image, factor, 0); }
 
+// The outermost pixels are not smoothed, so they stay.
 void adjust_sharpness(Image& image, double factor) {
   check_rgb(image);
-  const Image smooth = smoothed(image);
-  const float f = static_cast<float>(factor);
-  for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = blend(smooth.pixels[i], image.pixels[i], f);
+  const std::vector<uint8_t> in = image.pixels;
+  const int64_t row = image.width * kChannels;
+  for (int64_t y = 1; y + 1 < image.height; ++y) {
+    blend_from_smoothed(in.data() + y * row, row, kChannels, row - kChannels, static_cast<float>(factor),
+                        image.pixels.data() + y * row);
+  }
 }
 
 Image transform(const Image& image, const Affine& affine, Interpolation interpolation, const Colour& fill) {
   check_rgb(image);
-  std::vector<uint8_t> pixels = image.pixels;
-  pixels.push_back(0);
+  const std::vector<uint8_t> pixels = with_room(image);
   Image out = {image.height, image.width, kChannels, {}};
-  out.pixels.resize(image.pixels.size());
+  out.pixels.resize(image.pixels.size() + 1);
   transform_pixels(pixels.data(), image.width, image.height, affine, interpolation, fill, out.pixels.data());
+  out.pixels.pop_back();
   return out;
 }
 

@@ -29,6 +29,13 @@ void validate(const LoaderOptions& options) {
   CHECK(options.prefetch >= 1 && options.prefetch <= 1024, "prefetch must be in 1 .. 1024 batches, not ",
         options.prefetch);
   options.augmentation.validate();
+  options.sampler.validate();
+}
+
+// Of an epoch. Throws Error when an option is out of range.
+int64_t steps_of(int64_t images, const LoaderOptions& options) {
+  validate(options);
+  return options.sampler.positions(images) / options.batch_size;
 }
 
 }  // namespace
@@ -55,7 +62,8 @@ struct TrainLoader::Impl {
   };
   // What a worker keeps from batch to batch.
   struct Workspace {
-    Image image;
+    Image decoded;
+    int64_t index = -1;  // of the decoded image
     std::vector<int64_t> order;
     int64_t epoch = -1;
   };
@@ -74,6 +82,8 @@ struct TrainLoader::Impl {
   int64_t released = 0, delivered = 0, claimed = 0;
   int busy = 0;
   bool started = false, stopping = false;
+  LoaderTimes times;
+  mutable BrokenImages broken;
   std::atomic<bool> abandoned{false};  // set under the mutex; read without it between two images
   std::vector<std::thread> workers;
 
@@ -82,6 +92,7 @@ struct TrainLoader::Impl {
   void launch();
   void work();
   void prepare(int64_t number, Workspace& own, Batch& batch) const;
+  void decode(int64_t position, Workspace& own) const;
   void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
   void allocate_slot(Batch& batch) const;
   void discard(std::unique_lock<std::mutex>& lock);
@@ -97,22 +108,24 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
       policy(chosen.augmentation.auto_augment.empty()
                  ? std::nullopt
                  : std::optional<RandAugment>(RandAugment::parse(chosen.augmentation.auto_augment))),
-      steps(static_cast<int64_t>(indices.size()) / std::max<int64_t>(1, chosen.batch_size)) {
-  validate(options);
+      steps(steps_of(static_cast<int64_t>(indices.size()), options)),
+      broken(static_cast<int64_t>(indices.size()), source.max_broken) {
   CHECK(dataset != nullptr, "the data source ", source.spec, " has no training images");
   CHECK(normalizer.channels() == dataset->channels(), "the data set has ", dataset->channels(), " channels, but ",
         normalizer.channels(), " means and deviations are given");
-  CHECK(steps >= 1, "a batch of ", options.batch_size, " needs as many training images, but there are ", indices.size(),
-        ": make batch_size smaller");
+  CHECK(steps >= 1, "a batch of ", options.batch_size, " needs as many training images, but there are ",
+        options.sampler.positions(static_cast<int64_t>(indices.size())), ": make batch_size smaller");
   for (const int64_t index : indices) {
     CHECK(index >= 0 && index < dataset->size(), "there is no training image ", index, ": the data set has ",
           dataset->size());
   }
   // Before the ring is allocated: a wrong image_size is then an error at once, not a lack of memory.
   const int64_t size = options.augmentation.image_size;
-  Image first;
-  dataset->get(indices[0], first);
-  if (!any_size) check_image(first, size, normalizer.channels());
+  if (!any_size) {
+    Image first;
+    dataset->get(indices[0], first);
+    check_image(first, size, normalizer.channels());
+  }
   slots.resize(options.prefetch + 1);
   for (Slot& slot : slots) allocate_slot(slot.batch);
 }
@@ -150,16 +163,19 @@ void TrainLoader::Impl::work() {
   Workspace own;
   std::unique_lock<std::mutex> lock(mutex);
   while (true) {
+    const Stopwatch waiting;
     claimable.wait(lock, [this] {
       const bool slot_free = claimed < released + static_cast<int64_t>(slots.size());
       return stopping || (started && !abandoned && slot_free);
     });
+    times.back_pressure += waiting.wall();
     if (stopping) return;
     const int64_t number = claimed++;
     Slot& slot = slot_of(number);
     slot.ready = false;
     ++busy;
     lock.unlock();
+    const Stopwatch working;
     std::exception_ptr error;
     try {
       prepare(number, own, slot.batch);
@@ -167,6 +183,9 @@ void TrainLoader::Impl::work() {
       error = std::current_exception();
     }
     lock.lock();
+    times.stages.add(take_stage_times());
+    times.cpu += working.cpu();
+    times.images += options.batch_size;
     slot.error = error;
     slot.ready = true;
     --busy;
@@ -178,22 +197,20 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
   const Augmentation& augmentation = options.augmentation;
   const int64_t epoch = number / steps, step = number % steps;
   if (own.epoch != epoch) {
-    own.order = indices;
-    Rng rng(options.seed, Stream::data_order, static_cast<uint64_t>(epoch));
-    shuffle(rng, own.order.data(), static_cast<int64_t>(own.order.size()));
+    own.order = dataset->epoch_order(indices, options.seed, epoch);
     own.epoch = epoch;
   }
   const TrainingView view = {augmentation.image_size, augmentation.flip,
                              parse_interpolation(augmentation.interpolation), policy ? &*policy : nullptr};
   for (int64_t i = 0; i < batch.count; ++i) {
     if (abandoned.load(std::memory_order_relaxed)) return;
-    const int64_t position = step * batch.count + i, index = own.order[position];
-    dataset->get(index, own.image);
-    batch.labels[i] = dataset->label(index);
+    const int64_t position = step * batch.count + i;
+    decode(position, own);
+    batch.labels[i] = dataset->label(own.index);
     Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
-    if (any_size) own.image = training_view(own.image, view, rng);
-    prepare_image(i, own.image, rng, batch);
+    prepare_image(i, any_size ? training_view(own.decoded, view, rng) : own.decoded, rng, batch);
   }
+  const StageScope scope(Stage::mix);
   Rng rng = numbers_of(options.seed, Stream::mixing, epoch, step);
   const Mix mix = draw_mix(augmentation, rng);
   const bool staged = options.form == BatchForm::staged;
@@ -206,8 +223,29 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
                 staged ? batch.staged.targets() : batch.targets.data());
 }
 
+// The image of a position, or the next one of the order that is not broken. Copies that follow one another are decoded once.
+void TrainLoader::Impl::decode(int64_t position, Workspace& own) const {
+  const int64_t count = static_cast<int64_t>(own.order.size());
+  const int64_t first = options.sampler.place(position, count);
+  for (int64_t tried = 0; tried < count; ++tried) {
+    const int64_t index = own.order[(first + tried) % count];
+    if (index == own.index) return;
+    if (broken.contains(index)) continue;
+    own.index = -1;
+    try {
+      dataset->get(index, own.decoded);
+      own.index = index;
+      return;
+    } catch (const Error& error) {
+      broken.add(index, error.what());
+    }
+  }
+  RAISE("all of the ", count, " training images are broken");
+}
+
 // What is drawn is the same for both forms.
 void TrainLoader::Impl::prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const {
+  const StageScope scope(Stage::place);
   const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
   Augmentation rest = options.augmentation;
   if (any_size) rest.flip = 0, rest.crop_padding = 0;  // the view has been taken
@@ -237,6 +275,13 @@ TrainLoader::TrainLoader(const DataSource& source, std::vector<int64_t> indices,
 
 TrainLoader::~TrainLoader() = default;
 
+LoaderTimes TrainLoader::times() const {
+  const std::lock_guard<std::mutex> lock(impl_->mutex);
+  return impl_->times;
+}
+
+int64_t TrainLoader::broken_images() const { return impl_->broken.count(); }
+
 int64_t TrainLoader::steps_per_epoch() const { return impl_->steps; }
 
 void TrainLoader::start(int64_t epoch, int64_t step) {
@@ -256,37 +301,45 @@ const Batch& TrainLoader::next() {
   impl_->released = impl_->delivered;
   impl_->claimable.notify_all();
   Impl::Slot& slot = impl_->slot_of(impl_->delivered);
+  const Stopwatch waiting;
   // The slot may still be marked ready from the round before, until a worker claims it.
   impl_->prepared.wait(lock, [&] { return impl_->claimed > impl_->delivered && slot.ready; });
+  impl_->times.starved += waiting.wall();
   if (slot.error) std::rethrow_exception(slot.error);
   ++impl_->delivered;
   return slot.batch;
 }
 
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size) {
+                          int64_t begin, int64_t count, int64_t image_size, BrokenImages* broken) {
   const int64_t available = static_cast<int64_t>(indices.size());
   CHECK(begin >= 0 && begin < available && count >= 1, "cannot load ", count, " images from ", begin, " on: there are ",
         available);
   const Normalizer normalizer(source.mean, source.std_dev);
   const auto fetch = [&](int64_t index, Image& image) {
     CHECK(index >= 0 && index < dataset.size(), "there is no image ", index, ": the data set has ", dataset.size());
-    dataset.get(index, image);
+    if (broken != nullptr && broken->contains(index)) return false;
+    try {
+      dataset.get(index, image);
+    } catch (const Error& error) {
+      if (broken == nullptr) throw;
+      broken->add(index, error.what());
+      return false;
+    }
     if (source.any_size) image = resize_for_evaluation(image, image_size, source.interpolation);
+    check_image(image, image_size, normalizer.channels());  // before memory is asked for
+    return true;
   };
-  Image image;
-  fetch(indices[begin], image);
-  check_image(image, image_size, normalizer.channels());
-  const int64_t stride = normalizer.channels() * image_size * image_size;
+  const int64_t stride = normalizer.channels() * image_size * image_size, end = std::min(available, begin + count);
   Batch batch;
-  batch.count = std::min(count, available - begin);
-  batch.images.resize(batch.count * stride);
-  batch.labels.resize(batch.count);
-  for (int64_t i = 0; i < batch.count; ++i) {
-    const int64_t index = indices[begin + i];
-    fetch(index, image);
-    place_image(image, Placement(), normalizer, image_size, batch.images.data() + i * stride);
-    batch.labels[i] = dataset.label(index);
+  Image image;
+  for (int64_t at = begin; at < end; ++at) {
+    if (!fetch(indices[at], image)) continue;
+    if (batch.count == 0) batch.images.reserve(static_cast<size_t>((end - at) * stride));
+    batch.images.resize(static_cast<size_t>((batch.count + 1) * stride));
+    place_image(image, Placement(), normalizer, image_size, batch.images.data() + batch.count * stride);
+    batch.labels.push_back(dataset.label(indices[at]));
+    ++batch.count;
   }
   return batch;
 }

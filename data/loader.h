@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "data/augment.h"
+#include "data/broken_images.h"
 #include "data/dataset.h"
+#include "data/sampler.h"
+#include "data/stages.h"
 #include "engine/device.h"
 #include "engine/ops.h"
 
@@ -49,12 +52,22 @@ struct LoaderOptions {
   int64_t prefetch = 3;  // batches prepared ahead
   uint64_t seed = 0;
   Augmentation augmentation;
+  Sampler sampler;
   BatchForm form = BatchForm::images;
   DeviceKind device = DeviceKind::cpu;  // that staged batches are copied to
 };
 
-// Training: every epoch goes once through `indices` in an order that is a function of (seed, epoch); the incomplete
-// last batch is dropped. Batch `step` of `epoch` is a function of (seed, epoch, step) alone: the same bits for any
+// What a loader did so far, in seconds, summed over its threads.
+struct LoaderTimes {
+  StageTimes stages;
+  int64_t images = 0;
+  double cpu = 0;            // of the threads, stages and what lies between them
+  double back_pressure = 0;  // threads waited for the consumer to give a batch back
+  double starved = 0;        // the consumer waited for a batch
+};
+
+// Training: every epoch goes through `indices` in the data set's order of (seed, epoch), as the sampler says; the incomplete
+// last batch is dropped. In the place of an image that is broken stands the next one of the order that is not. Batch `step` of `epoch` is a function of (seed, epoch, step) alone: the same bits for any
 // number of workers, and after a resume.
 class TrainLoader {
  public:
@@ -66,9 +79,11 @@ class TrainLoader {
   // step is in [0, steps_per_epoch()).
   void start(int64_t epoch, int64_t step);
   // The next batch; epochs follow one another without end. Rethrows what a worker threw, an image that is not
-  // image_size x image_size among it, in the place of the batch that failed and in every call from there on, until
+  // image_size x image_size and too many broken ones among it, in the place of the batch that failed and in every call from there on, until
   // start() is called. The reference stays valid until the next call of next() or start().
   const Batch& next();
+  LoaderTimes times() const;
+  int64_t broken_images() const;  // found so far
 
  private:
   struct Impl;
@@ -76,9 +91,10 @@ class TrainLoader {
 };
 
 // Evaluation: images `indices[begin ..]` of a data set, at most `count` of them, in that order and normalised; the last
-// batch may be smaller. targets are left empty. Images of any size are resized and cropped. Throws Error when begin is not in [0, indices.size()), count < 1, or an
-// image is not image_size x image_size.
+// batch may be smaller. targets are left empty. Images of any size are resized and cropped. Those that are broken are
+// counted in `broken` and left out; null: they throw. Throws Error when begin is not in [0, indices.size()), count < 1, or
+// an image is not image_size x image_size.
 Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size);
+                          int64_t begin, int64_t count, int64_t image_size, BrokenImages* broken = nullptr);
 
 }  // namespace entangle

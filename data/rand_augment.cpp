@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "data/stages.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -160,11 +161,22 @@ std::vector<DrawnOp> draw_ops(const RandAugment& policy, Rng& rng) {
   return ops;
 }
 
-Image training_view(const Image& image, const TrainingView& view, Rng& rng) {
+namespace {
+
+Image drawn_crop(const Image& image, const TrainingView& view, Rng& rng) {
+  const StageScope scope(Stage::resize);
   Image out =
-      resize(crop(image, draw_resized_crop(image.width, image.height, rng)), view.size, view.size, view.interpolation);
+      resized_crop(image, draw_resized_crop(image.width, image.height, rng), view.size, view.size, view.interpolation);
   if (rng.chance(view.flip)) mirror(out);
+  return out;
+}
+
+}  // namespace
+
+Image training_view(const Image& image, const TrainingView& view, Rng& rng) {
+  Image out = drawn_crop(image, view, rng);
   if (view.policy == nullptr) return out;
+  const StageScope scope(Stage::operations);
   for (const DrawnOp& drawn : draw_ops(*view.policy, rng)) {
     apply_image_op(drawn.op, drawn.argument, view.interpolation, view.fill, out);
   }

@@ -7,6 +7,10 @@
 #include "data/vectors.h"
 #include "engine/check.h"
 
+#if defined(ENTANGLE_AVX2)
+#include <immintrin.h>
+#endif
+
 namespace entangle {
 
 namespace {
@@ -62,65 +66,143 @@ uint8_t to_pixel(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kF
 
 constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
-// out[x, c] = sum of weight[x, t] in[first[x] + t, c], for `rows` rows of pixels. Four bytes are read at each pixel, so the
-// last pixels of the last row, which end where the memory does, are copied first.
+// Rows of pixels in memory, `stride` bytes apart.
+struct Rows {
+  const uint8_t* first;
+  int64_t count, width, stride;
+};
+
+// out[x, c] = sum of weight[x, t] in[first[x] + t, c] of one row. Four bytes are read and written at each pixel.
 template <int kChannels>
-ENTANGLE_INLINE void resize_columns(const uint8_t* in, int64_t rows, int64_t in_width, const Weights& w, int64_t width,
-                                    uint8_t* out) {
-  const int64_t in_row = in_width * kChannels;
-  std::vector<uint8_t> last(in + (rows - 1) * in_row, in + rows * in_row);
-  last.resize(last.size() + 4);
-  for (int64_t y = 0; y < rows; ++y) {
-    const uint8_t* row = y + 1 < rows ? in + y * in_row : last.data();
-    for (int64_t x = 0; x < width; ++x) {
-      const uint8_t* pixel = row + w.first[static_cast<size_t>(x)] * kChannels;
-      const int32_t* weight = w.weight.data() + x * w.taps;
-      Ints4 sum = {kHalf, kHalf, kHalf, kHalf}, value;
-      for (int32_t t = 0; t < w.count[static_cast<size_t>(x)]; ++t, pixel += kChannels) {
-        load_pixel(pixel, value);
-        sum += value * weight[t];
+ENTANGLE_INLINE void resize_row(const uint8_t* row, const Weights& w, int64_t width, uint8_t* out) {
+  for (int64_t x = 0; x < width; ++x, out += kChannels) {
+    const uint8_t* pixel = row + w.first[static_cast<size_t>(x)] * kChannels;
+    const int32_t* weight = w.weight.data() + x * w.taps;
+    Ints4 sum = {kHalf, kHalf, kHalf, kHalf}, value;
+    for (int32_t t = 0; t < w.count[static_cast<size_t>(x)]; ++t, pixel += kChannels) {
+      load_pixel(pixel, value);
+      sum += value * weight[t];
+    }
+    store_pixel(sum >> kFractionBits, out);
+  }
+}
+
+ENTANGLE_CLONES void resize_row(int64_t channels, const uint8_t* row, const Weights& w, int64_t width, uint8_t* out) {
+  if (channels == 1) return resize_row<1>(row, w, width, out);
+  if (channels == 3) return resize_row<3>(row, w, width, out);
+  resize_row<4>(row, w, width, out);
+}
+
+#if defined(ENTANGLE_AVX2)
+// The same for RGB, four taps at a time: bytes b0..b15 of a row hold pixels p0 p1 p2 p3, of which
+//   16-bit lanes  r0 r1 g0 g1 b0 b1 0 0 | r2 r3 g2 g3 b2 b3 0 0
+// are multiplied by the weights w0 w1 w0 w1 w0 w1 0 0 | w2 w3 ... and added in pairs. A weight has 24 bits, so it is split
+// into 2^11 upper + lower, |upper| < 2^13 and 0 <= lower < 2^11; both sums are exact, and so is what they make together.
+struct PairedWeights {
+  int64_t groups;             // of four taps, of the widest
+  std::vector<int16_t> pair;  // for each output position and group 16 upper and 16 lower ones
+};
+
+constexpr int kLowerBits = 11;
+
+PairedWeights paired(const Weights& w) {
+  const size_t positions = w.first.size();
+  PairedWeights p = {(w.taps + 3) / 4, {}};
+  p.pair.resize(positions * static_cast<size_t>(p.groups) * 32);
+  for (size_t i = 0; i < positions; ++i) {
+    for (int32_t t = 0; t < w.count[i]; ++t) {
+      const int32_t weight = w.weight[i * static_cast<size_t>(w.taps) + static_cast<size_t>(t)];
+      const size_t group = (i * static_cast<size_t>(p.groups) + static_cast<size_t>(t / 4)) * 32;
+      for (size_t channel = 0; channel < 3; ++channel) {
+        const size_t at = group + static_cast<size_t>(t % 4 / 2 * 8 + t % 2) + 2 * channel;
+        p.pair[at] = static_cast<int16_t>(weight >> kLowerBits);
+        p.pair[at + 16] = static_cast<int16_t>(weight & ((1 << kLowerBits) - 1));
       }
-      for (int c = 0; c < kChannels; ++c) *out++ = to_pixel(sum[c]);
     }
+  }
+  return p;
+}
+
+// 16 bytes are read from every fourth tap on, four bytes written at each pixel.
+ENTANGLE_AVX2 void resize_row_avx2(const uint8_t* row, const Weights& w, const PairedWeights& pairs, int64_t width,
+                                   uint8_t* out) {
+  const __m256i order = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
+                                         6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+  const __m256i* pair = reinterpret_cast<const __m256i*>(pairs.pair.data());
+  for (int64_t x = 0; x < width; ++x, out += 3, pair += 2 * pairs.groups) {
+    const uint8_t* pixel = row + w.first[static_cast<size_t>(x)] * 3;
+    const int32_t groups = (w.count[static_cast<size_t>(x)] + 3) / 4;
+    __m256i upper = _mm256_setzero_si256(), lower = upper;
+    for (int32_t g = 0; g < groups; ++g, pixel += 12) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pixel));
+      const __m256i values = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), order);
+      upper = _mm256_add_epi32(upper, _mm256_madd_epi16(values, _mm256_loadu_si256(pair + 2 * g)));
+      lower = _mm256_add_epi32(lower, _mm256_madd_epi16(values, _mm256_loadu_si256(pair + 2 * g + 1)));
+    }
+    const __m256i both = _mm256_add_epi32(_mm256_slli_epi32(upper, kLowerBits), lower);
+    const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    const __m128i level = _mm_srai_epi32(_mm_add_epi32(sum, _mm_set1_epi32(kHalf)), kFractionBits);
+    const __m128i bytes = _mm_packus_epi16(_mm_packs_epi32(level, level), level);
+    const int32_t four = _mm_cvtsi128_si32(bytes);
+    std::memcpy(out, &four, sizeof four);
+  }
+}
+#endif
+
+// Every row through `one(row, out)`, which reads up to kBeyond bytes behind the row: at the end of the memory a copy.
+constexpr int64_t kBeyond = 64;
+template <class F>
+void each_row(const Rows& in, int64_t channels, int64_t out_stride, uint8_t* out, const F& one) {
+  const int64_t bytes = in.width * channels;
+  std::vector<uint8_t> copy;
+  for (int64_t y = 0; y < in.count; ++y) {
+    const uint8_t* row = in.first + y * in.stride;
+    if ((in.count - 1 - y) * in.stride < kBeyond) {
+      copy.assign(row, row + bytes);
+      copy.resize(static_cast<size_t>(bytes + kBeyond));
+      row = copy.data();
+    }
+    one(row, out + y * out_stride);
   }
 }
 
-ENTANGLE_CLONES void resize_columns(const Image& image, const Weights& w, int64_t width, uint8_t* out) {
-  const uint8_t* in = image.pixels.data();
-  if (image.channels == 1) return resize_columns<1>(in, image.height, image.width, w, width, out);
-  if (image.channels == 3) return resize_columns<3>(in, image.height, image.width, w, width, out);
-  resize_columns<4>(in, image.height, image.width, w, width, out);
+// `out` has room for a few bytes behind its last pixel.
+void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t width, uint8_t* out) {
+#if defined(ENTANGLE_AVX2)
+  if (channels == 3 && __builtin_cpu_supports("avx2")) {
+    const PairedWeights pairs = paired(w);
+    return each_row(in, channels, width * channels, out,
+                    [&](const uint8_t* row, uint8_t* to) { resize_row_avx2(row, w, pairs, width, to); });
+  }
+#endif
+  each_row(in, channels, width * channels, out,
+           [&](const uint8_t* row, uint8_t* to) { resize_row(channels, row, w, width, to); });
 }
 
-// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values.
-ENTANGLE_CLONES void resize_rows(const uint8_t* in, const Weights& w, int64_t height, int64_t length, int32_t* sum,
+// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values, in pieces whose sums stay in registers.
+ENTANGLE_CLONES void resize_rows(const uint8_t* in, int64_t stride, const Weights& w, int64_t height, int64_t length,
                                  uint8_t* out) {
+  constexpr int64_t kPiece = 32;
   for (int64_t y = 0; y < height; ++y) {
-    for (int64_t i = 0; i < length; ++i) sum[i] = kHalf;
-    const uint8_t* row = in + w.first[static_cast<size_t>(y)] * length;
-    for (int32_t t = 0; t < w.count[static_cast<size_t>(y)]; ++t, row += length) {
-      const int32_t weight = w.weight[static_cast<size_t>(y * w.taps + t)];
-      for (int64_t i = 0; i < length; ++i) sum[i] += weight * row[i];
+    const uint8_t* rows = in + w.first[static_cast<size_t>(y)] * stride;
+    const int32_t* weight = w.weight.data() + y * w.taps;
+    const int32_t count = w.count[static_cast<size_t>(y)];
+    int64_t i = 0;
+    for (; i + kPiece <= length; i += kPiece) {
+      int32_t sum[kPiece];
+      for (int64_t k = 0; k < kPiece; ++k) sum[k] = kHalf;
+      for (int32_t t = 0; t < count; ++t) {
+        const uint8_t* row = rows + t * stride + i;
+        for (int64_t k = 0; k < kPiece; ++k) sum[k] += weight[t] * row[k];
+      }
+      for (int64_t k = 0; k < kPiece; ++k) out[y * length + i + k] = to_pixel(sum[k]);
     }
-    for (int64_t i = 0; i < length; ++i) out[y * length + i] = to_pixel(sum[i]);
+    for (; i < length; ++i) {
+      int32_t sum = kHalf;
+      for (int32_t t = 0; t < count; ++t) sum += weight[t] * rows[t * stride + i];
+      out[y * length + i] = to_pixel(sum);
+    }
   }
-}
-
-Image resize_columns(const Image& image, int64_t width, Interpolation interpolation) {
-  Image out = {image.height, width, image.channels, {}};
-  out.pixels.resize(static_cast<size_t>(image.height * width * image.channels));
-  resize_columns(image, weights_of(image.width, width, interpolation), width, out.pixels.data());
-  return out;
-}
-
-Image resize_rows(const Image& image, int64_t height, Interpolation interpolation) {
-  const int64_t length = image.width * image.channels;
-  Image out = {height, image.width, image.channels, {}};
-  out.pixels.resize(static_cast<size_t>(height * length));
-  std::vector<int32_t> sum(static_cast<size_t>(length));
-  resize_rows(image.pixels.data(), weights_of(image.height, height, interpolation), height, length, sum.data(),
-              out.pixels.data());
-  return out;
 }
 
 void check_whole(const Image& image) {
@@ -130,6 +212,13 @@ void check_whole(const Image& image) {
   CHECK(sides && channels && static_cast<int64_t>(image.pixels.size()) == image.width * image.height * image.channels,
         "an image of ", image.width, "x", image.height, " pixels, ", image.channels, " channels and ",
         image.pixels.size(), " values cannot be resized");
+}
+
+void check_inside(const Image& image, const Region& r) {
+  CHECK(r.left >= 0 && r.top >= 0 && r.width >= 1 && r.height >= 1 && r.left + r.width <= image.width &&
+            r.top + r.height <= image.height,
+        "the region of ", r.width, "x", r.height, " pixels at (", r.left, ", ", r.top, ") leaves the image of ",
+        image.width, "x", image.height);
 }
 
 // Half, to the nearest even number when there are two.
@@ -149,10 +238,7 @@ Interpolation parse_interpolation(const std::string& name) {
 }
 
 Image crop(const Image& image, const Region& r) {
-  CHECK(r.left >= 0 && r.top >= 0 && r.width >= 1 && r.height >= 1 && r.left + r.width <= image.width &&
-            r.top + r.height <= image.height,
-        "the region of ", r.width, "x", r.height, " pixels at (", r.left, ", ", r.top, ") leaves the image of ",
-        image.width, "x", image.height);
+  check_inside(image, r);
   Image out = {r.height, r.width, image.channels, {}};
   out.pixels.reserve(static_cast<size_t>(r.height * r.width * image.channels));
   for (int64_t y = r.top; y < r.top + r.height; ++y) {
@@ -163,11 +249,34 @@ Image crop(const Image& image, const Region& r) {
 }
 
 Image resize(const Image& image, int64_t width, int64_t height, Interpolation interpolation) {
+  return resized_crop(image, {0, 0, image.width, image.height}, width, height, interpolation);
+}
+
+Image resized_crop(const Image& image, const Region& region, int64_t width, int64_t height,
+                   Interpolation interpolation) {
   check_whole(image);
+  check_inside(image, region);
   CHECK(width >= 1 && height >= 1 && width <= kLargestSide && height <= kLargestSide, "an image cannot be resized to ",
         width, "x", height, " pixels");
-  Image out = width == image.width ? image : resize_columns(image, width, interpolation);
-  return height == out.height ? out : resize_rows(out, height, interpolation);
+  const int64_t channels = image.channels, stride = image.width * channels;
+  Rows rows = {image.pixels.data() + region.top * stride + region.left * channels, region.height, region.width, stride};
+  std::vector<uint8_t> narrow;
+  if (width != region.width) {
+    narrow.resize(static_cast<size_t>(region.height * width * channels + kBeyond));
+    resize_columns(rows, channels, weights_of(region.width, width, interpolation), width, narrow.data());
+    rows = {narrow.data(), region.height, width, width * channels};
+  }
+  Image out = {height, width, channels, {}};
+  out.pixels.resize(static_cast<size_t>(height * width * channels));
+  if (height != region.height) {
+    resize_rows(rows.first, rows.stride, weights_of(region.height, height, interpolation), height, width * channels,
+                out.pixels.data());
+  } else {
+    for (int64_t y = 0; y < height; ++y) {
+      std::copy_n(rows.first + y * rows.stride, width * channels, out.pixels.data() + y * width * channels);
+    }
+  }
+  return out;
 }
 
 Image resize_for_evaluation(const Image& image, int64_t size, Interpolation interpolation) {

@@ -25,6 +25,10 @@ Image crop(const Image& image, const Region& region);
 // a side.
 Image resize(const Image& image, int64_t width, int64_t height, Interpolation interpolation);
 
+// The same of a part of the image, which the filter does not look beyond. Throws Error as crop and resize do.
+Image resized_crop(const Image& image, const Region& region, int64_t width, int64_t height,
+                   Interpolation interpolation);
+
 // Evaluation (timm, torchvision): the shorter side to int(size * 256 / 224), the longer in proportion and truncated, then
 // the size x size centre.
 Image resize_for_evaluation(const Image& image, int64_t size, Interpolation interpolation);

@@ -12,17 +12,32 @@ namespace entangle {
 #else
 #define ENTANGLE_CLONES
 #endif
+// Functions of AVX2's own instructions, for what the compiler does not find by itself: guarded by has_avx2(), beside a
+// portable one of the same results.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define ENTANGLE_AVX2 __attribute__((target("avx2"), optimize("O3")))
+#endif
 #define ENTANGLE_INLINE inline __attribute__((always_inline))
 
 // Four channels of a pixel; an RGB pixel leaves the last one to chance.
 typedef uint8_t Bytes4 __attribute__((vector_size(4)));
 typedef int32_t Ints4 __attribute__((vector_size(16)));
+typedef float Floats4 __attribute__((vector_size(16)));
 typedef double Doubles4 __attribute__((vector_size(32)));
 
 ENTANGLE_INLINE void load_pixel(const uint8_t* four_bytes, Ints4& to) {
   Bytes4 bytes;
   std::memcpy(&bytes, four_bytes, sizeof bytes);
   to = __builtin_convertvector(bytes, Ints4);
+}
+
+// Cut off to 0 .. 255 as int and written; a byte more than the pixel.
+ENTANGLE_INLINE void store_pixel(const Ints4& value, uint8_t* four_bytes) {
+  const Ints4 zero = {0, 0, 0, 0}, most = {255, 255, 255, 255};
+  Ints4 clipped = value > zero ? value : zero;
+  clipped = clipped < most ? clipped : most;
+  const Bytes4 bytes = __builtin_convertvector(clipped, Bytes4);
+  std::memcpy(four_bytes, &bytes, sizeof bytes);
 }
 
 }  // namespace entangle

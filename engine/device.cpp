@@ -22,6 +22,14 @@ std::shared_ptr<unsigned char> host_memory(size_t bytes) {
 
 const char* name_of(DeviceKind device) { return device == DeviceKind::cpu ? "cpu" : "cuda"; }
 
+bool has_gpu() {
+#if defined(ENTANGLE_CUDA_EMULATED)
+  return false;
+#else
+  return why_no_cuda().empty();
+#endif
+}
+
 void select_cuda([[maybe_unused]] int index) {
   const std::string reason = why_no_cuda(index);
   CHECK(reason.empty(), reason);
@@ -103,6 +111,22 @@ void Upload::wait() {
   if (device_ == DeviceKind::cuda) gpu::wait_for_event(copied_);
 }
 
+LaunchGraph::LaunchGraph(const std::function<void()>& launches) : memory_(DeviceKind::cuda) {
+  gpu::begin_recording();
+  try {
+    launches();
+  } catch (...) {
+    gpu::abandon_recording();
+    throw;
+  }
+  graph_ = gpu::end_recording();
+  memory_.close();
+}
+
+LaunchGraph::~LaunchGraph() { gpu::destroy_recording(graph_); }
+
+void LaunchGraph::launch() { gpu::launch_recording(graph_); }
+
 DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
   if (device == DeviceKind::cpu) return;
   first_ = gpu::create_event(true);
@@ -158,7 +182,7 @@ void add_floats(int64_t count, const float* from, float* to, DeviceKind device) 
 
 namespace {
 
-constexpr const char* kNoCuda = "this build has no CUDA device; build it with make CUDA=1, or use --device cpu";
+constexpr const char* kNoCuda = "this build has no CUDA device; build it where nvcc is found, or use --device cpu";
 
 }  // namespace
 
@@ -178,6 +202,10 @@ void fill_floats(int64_t count, float value, float* to, DeviceKind) { std::fill_
 void add_floats(int64_t count, const float* from, float* to, DeviceKind) {
   for (int64_t i = 0; i < count; ++i) to[i] += from[i];
 }
+
+LaunchGraph::LaunchGraph(const std::function<void()>&) : memory_(DeviceKind::cuda) {}  // which throws
+LaunchGraph::~LaunchGraph() = default;
+void LaunchGraph::launch() {}
 
 DeviceTimer::DeviceTimer(DeviceKind device) : device_(device), start_(now()) {
   CHECK(device == DeviceKind::cpu, kNoCuda);

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "engine/kernel.h"
+#include "engine/memory.h"
 
 namespace entangle {
 
@@ -15,6 +17,8 @@ const char* name_of(DeviceKind device);  // "cpu", "cuda"
 // Why tensors cannot live on a CUDA device (not in the build, no driver, driver or GPU too old, no such GPU), with what
 // to do about it; empty when they can.
 std::string why_no_cuda(int index = 0);
+// Whether a real GPU can be used; an emulated one is used only when it is named.
+bool has_gpu();
 // Chooses the GPU before its first use. Throws Error with the reason when it cannot be used.
 void select_cuda(int index);
 
@@ -63,6 +67,24 @@ class DeviceTimer {
   DeviceKind device_;
   double start_ = 0;
   void *first_ = nullptr, *second_ = nullptr;  // events
+};
+
+// Launches on a GPU, recorded once and then launched again and again by one call of the driver (a CUDA graph):
+//   Tensor y;  LaunchGraph graph([&] { y = f(x); });  graph.launch();
+// Recording runs nothing. Later launches read and write the same memory: tensors from outside must outlive the graph, and so must
+// those that come out of it; what is allocated and given back in between belongs to the graph. Nothing recorded may wait for the
+// device. Run the launches once before, so that libraries have chosen their kernels.
+class LaunchGraph {
+ public:
+  explicit LaunchGraph(const std::function<void()>& launches);
+  ~LaunchGraph();
+  LaunchGraph(const LaunchGraph&) = delete;
+  LaunchGraph& operator=(const LaunchGraph&) = delete;
+  void launch();
+
+ private:
+  MemoryHold memory_;
+  void* graph_ = nullptr;
 };
 
 // Bytes on their way to a device, copied by a stream of their own while kernels run:
@@ -114,6 +136,12 @@ void launch_after_event(void* event);               // what is launched from her
 void upload_after_event(void* event);                               // what is uploaded from here on waits
 void upload_from_pinned(const void* from, void* to, size_t bytes);  // read when that stream gets there
 void record_upload(void* event);
+// Of the stream, between begin and end.
+void begin_recording();
+void* end_recording();
+void abandon_recording();
+void launch_recording(void* graph);
+void destroy_recording(void* graph);
 void copy_on_device(const void* from, void* to, size_t bytes);
 void fill(int64_t count, uint32_t word, void* to);  // 32-bit words
 void add(int64_t count, const float* from, float* to);

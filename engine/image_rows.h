@@ -28,9 +28,14 @@ static inline void place_row(const Placement& placement, int64_t channels, int64
 // Row y of channel c of the erased box, y one of its rows; `row` is the image's row [size].
 static inline void fill_row_with_noise(const Box& box, int64_t c, int64_t y, RngKey noise, uint64_t first_noise,
                                        float* row) {
-  const int64_t number = (c * box.height + y - box.top) * box.width;
+  const uint64_t first = first_noise + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
+  RngBlock block = rng_block(noise, first >> 2);
   for (int64_t x = 0; x < box.width; ++x) {
-    row[box.left + x] = static_cast<float>(rng_normal(noise, first_noise + static_cast<uint64_t>(2 * (number + x))));
+    const uint64_t at = first + static_cast<uint64_t>(2 * x);
+    if ((at & 3) < 2 && x > 0) block = rng_block(noise, at >> 2);
+    const uint32_t u = block.word[at & 3];
+    if ((at & 3) == 3) block = rng_block(noise, (at + 1) >> 2);
+    row[box.left + x] = static_cast<float>(rng_normal_of(u, block.word[(at + 1) & 3]));
   }
 }
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -83,10 +84,11 @@ class Pool {
   void* take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const size_t size = round_up(std::max<size_t>(bytes, 1), system_.alignment);
-    char* block = system_.pooled ? first_fit(size) : nullptr;
+    char* block = system_.pooled && holding_ ? first_fit(held_, size) : nullptr;
+    if (block == nullptr && system_.pooled) block = first_fit(free_, size);
     if (block == nullptr) {
       grow(size);
-      block = system_.pooled ? first_fit(size) : last_region_;
+      block = system_.pooled ? first_fit(free_, size) : last_region_;
     }
     used_[block] = size;
     counters_.in_use += static_cast<int64_t>(size);
@@ -103,12 +105,26 @@ class Pool {
     const auto [block, size] = *found;
     used_.erase(found);
     counters_.in_use -= static_cast<int64_t>(size);
-    if (system_.pooled) {
-      join(block, size);
+    if (holding_) {
+      put(held_, block, size);
     } else {
-      counters_.reserved -= static_cast<int64_t>(size);
-      system_.free(block);
+      release(block, size);
     }
+  }
+
+  void hold() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    CHECK(!holding_, "memory is being held already");
+    holding_ = true;
+  }
+  std::map<char*, size_t> end_hold() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    holding_ = false;
+    return std::exchange(held_, {});
+  }
+  void release(const std::map<char*, size_t>& blocks) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [block, size] : blocks) release(block, size);
   }
 
   void reserve(size_t bytes) {
@@ -130,15 +146,23 @@ class Pool {
   }
 
  private:
-  char* first_fit(size_t size) {
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
+  using Blocks = std::map<char*, size_t>;
+
+  static char* first_fit(Blocks& blocks, size_t size) {
+    for (auto it = blocks.begin(); it != blocks.end(); ++it) {
       if (it->second < size) continue;
       const auto [block, available] = *it;
-      free_.erase(it);
-      if (available > size) free_[block + size] = available - size;
+      blocks.erase(it);
+      if (available > size) blocks[block + size] = available - size;
       return block;
     }
     return nullptr;
+  }
+
+  void release(char* block, size_t size) {
+    if (system_.pooled) return put(free_, block, size);
+    counters_.reserved -= static_cast<int64_t>(size);
+    system_.free(block);
   }
 
   // Regions grow with what is reserved already, so that their number stays small; when that is too much, just enough.
@@ -156,34 +180,34 @@ class Pool {
     last_region_ = static_cast<char*>(region);
     if (!system_.pooled) return;
     regions_.insert(last_region_);
-    join(last_region_, wanted);
+    put(free_, last_region_, wanted);
   }
 
-  // Returns a block to the free list and merges it with free neighbours of the same region.
-  void join(char* block, size_t size) {
-    auto next = free_.lower_bound(block);
-    if (next != free_.end() && block + size == next->first && regions_.count(next->first) == 0) {
+  // Adds a block to a list, in a pool merged with its neighbours there from the same region.
+  void put(Blocks& blocks, char* block, size_t size) {
+    auto next = blocks.lower_bound(block);
+    if (system_.pooled && next != blocks.end() && block + size == next->first && regions_.count(next->first) == 0) {
       size += next->second;
-      next = free_.erase(next);
+      next = blocks.erase(next);
     }
-    if (next != free_.begin() && regions_.count(block) == 0) {
+    if (system_.pooled && next != blocks.begin() && regions_.count(block) == 0) {
       const auto previous = std::prev(next);
       if (previous->first + previous->second == block) {
         previous->second += size;
         return;
       }
     }
-    free_[block] = size;
+    blocks[block] = size;
   }
 
   const System& system_;
   std::mutex mutex_;
-  std::map<char*, size_t> free_;
+  Blocks free_, held_;
   std::unordered_map<char*, size_t> used_;
   std::set<char*> regions_;
   char* last_region_ = nullptr;
   MemoryCounters counters_ = {};
-  bool poison_ = false;
+  bool poison_ = false, holding_ = false;
 };
 
 // Never destroyed: tensors in static storage may outlive any order of destruction.
@@ -215,6 +239,16 @@ void deallocate(void* block, DeviceKind device) { pool_of(device).give(block); }
 MemoryCounters memory_counters(DeviceKind device) { return pool_of(device).counters(); }
 void reset_peak_memory(DeviceKind device) { pool_of(device).reset_peak(); }
 void reserve_memory(size_t bytes, DeviceKind device) { pool_of(device).reserve(bytes); }
+
+MemoryHold::MemoryHold(DeviceKind device) : device_(device) { pool_of(device).hold(); }
+MemoryHold::~MemoryHold() {
+  close();
+  pool_of(device_).release(blocks_);
+}
+void MemoryHold::close() {
+  if (open_) blocks_ = pool_of(device_).end_hold();
+  open_ = false;
+}
 
 void set_poison(bool on) {
   host_pool().poison(on);

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 
 #include "engine/kernel.h"
 
@@ -28,6 +29,23 @@ MemoryCounters memory_counters(DeviceKind device = DeviceKind::cpu);
 void reset_peak_memory(DeviceKind device = DeviceKind::cpu);
 // Obtains a region of at least `bytes` now, so that later allocations up to it do not ask the system.
 void reserve_memory(size_t bytes, DeviceKind device = DeviceKind::cpu);
+
+// Keeps for itself what is given back while it is open: such memory is handed out again until close(), and after that to
+// nobody until the hold is destroyed. One at a time per device.
+class MemoryHold {
+ public:
+  explicit MemoryHold(DeviceKind device);
+  ~MemoryHold();
+  MemoryHold(const MemoryHold&) = delete;
+  MemoryHold& operator=(const MemoryHold&) = delete;
+  void close();
+
+ private:
+  DeviceKind device_;
+  bool open_ = true;
+  std::map<char*, size_t> blocks_;  // once closed
+};
+
 // Fills every block with a signalling pattern (NaN as float) when it is handed out: reads before writes show up.
 void set_poison(bool on);
 

@@ -78,13 +78,18 @@ static inline ENTANGLE_HOST_DEVICE float rng_uniform(RngKey key, uint64_t index)
   return static_cast<float>(rng_word(key, index) >> 8) * (1.0f / 16777216.0f);
 }
 
-// Standard normal by Box-Muller, from words `index` and `index` + 1. In double, so that devices differ by the roundings
-// of log and cos alone, 1e-15 of it.
-static inline ENTANGLE_HOST_DEVICE double rng_normal(RngKey key, uint64_t index) {
+// Standard normal by Box-Muller, from two words. In double, so that devices differ by the roundings of log and cos alone,
+// 1e-15 of it.
+static inline ENTANGLE_HOST_DEVICE double rng_normal_of(uint32_t word, uint32_t next) {
   const double unit = 1.0 / 4294967296.0;
-  const double u = (rng_word(key, index) + 0.5) * unit;  // in (0, 1): its logarithm is finite
-  const double angle = 6.283185307179586476925286766559 * (rng_word(key, index + 1) * unit);
+  const double u = (word + 0.5) * unit;  // in (0, 1): its logarithm is finite
+  const double angle = 6.283185307179586476925286766559 * (next * unit);
   return ENTANGLE_MATH(sqrt)(-2.0 * ENTANGLE_MATH(log)(u)) * ENTANGLE_MATH(cos)(angle);
+}
+
+// From words `index` and `index` + 1 of a sequence.
+static inline ENTANGLE_HOST_DEVICE double rng_normal(RngKey key, uint64_t index) {
+  return rng_normal_of(rng_word(key, index), rng_word(key, index + 1));
 }
 
 #if !defined(ENTANGLE_ISA)

@@ -9,42 +9,21 @@
 #include <vector>
 
 #include "engine/atomic_file.h"
+#include "engine/input_file.h"
+#include "engine/tensor_file.h"
 
 namespace entangle {
 
-// One tensor of a file. dtype as in the format: F32 F16 BF16 F64 I64 I32 I16 I8 U8 BOOL ...
-struct TensorEntry {
-  std::string dtype;
-  std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;  // byte range within the data section
-  int64_t count() const;
-};
-
-class SafetensorsFile {
+class SafetensorsFile : public TensorFile {
  public:
   // Opens and checks the header. Throws Error naming the file and what is wrong with it.
   explicit SafetensorsFile(const std::string& path);
 
-  const std::string& path() const { return path_; }
-  const std::map<std::string, TensorEntry>& tensors() const { return tensors_; }
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }  // the strings of __metadata__
-  bool has(const std::string& name) const { return tensors_.count(name) != 0; }
-  // The tensor's values, converted from F32, F16, BF16 or F64. Throws Error when there is no such tensor, or of another
-  // type, or when the file became shorter.
-  std::vector<float> read_f32(const std::string& name) const;
-  std::vector<uint8_t> read_u8(const std::string& name) const;
-  std::vector<uint8_t> read_bytes(const std::string& name) const;
-
  private:
-  class Handle;  // keeps the file open: reads go to the file that was checked, whatever is renamed over it
+  void read_into(const std::string& name, const TensorEntry& entry, void* to) const override;
 
-  const TensorEntry& entry(const std::string& name) const;
-
-  std::string path_;
-  std::shared_ptr<const Handle> file_;
+  std::shared_ptr<const InputFile> file_;
   uint64_t data_start_ = 0;
-  std::map<std::string, TensorEntry> tensors_;
-  std::map<std::string, std::string> metadata_;
 };
 
 // A tensor to be written: bytes are little-endian, not copied, and must live until write_safetensors returns.

@@ -1,19 +1,21 @@
 #include "nn/checkpoint.h"
 
 #include <list>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "engine/check.h"
 #include "engine/safetensors.h"
 #include "engine/safetensors_header.h"
+#include "engine/tensor_file.h"
 
 namespace entangle {
 
 namespace {
 
 const char* const kFormatVersion = "1";
-const std::string kOptimizerPrefix = "optimizer.";
+const std::string kOptimizerPrefix = "optimizer.", kAveragePrefix = "optimizer.average/";
 
 // One array of the arena and how its tensors are called in files.
 struct Part {
@@ -46,7 +48,7 @@ std::string value_or(const std::map<std::string, std::string>& metadata, const s
   return found == metadata.end() ? otherwise : found->second;
 }
 
-void check_metadata(const SafetensorsFile& file, QkvBias expected) {
+void check_metadata(const TensorFile& file, QkvBias expected) {
   const std::string version = value_or(file.metadata(), "format_version", kFormatVersion);
   CHECK(version == kFormatVersion, file.path(), ": has the format version ", in_quotes(version),
         ", this program reads ", kFormatVersion, "; use the program that wrote it");
@@ -57,7 +59,7 @@ void check_metadata(const SafetensorsFile& file, QkvBias expected) {
         in_quotes(name_of(expected)), "; set qkv_bias in the configuration to that of the file");
 }
 
-void check_tensor(const SafetensorsFile& file, const std::string& name, const Shape& shape) {
+void check_tensor(const TensorFile& file, const std::string& name, const Shape& shape) {
   const auto found = file.tensors().find(name);
   CHECK(found != file.tensors().end(), file.path(), ": tensor ", in_quotes(name),
         " is missing; the file belongs to another configuration or holds no optimiser state");
@@ -70,7 +72,7 @@ void check_tensor(const SafetensorsFile& file, const std::string& name, const Sh
         " where F32, F16, BF16 or F64 is needed");
 }
 
-void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters, const std::vector<Part>& parts) {
+void check_tensors(const TensorFile& file, const ParameterArena& parameters, const std::vector<Part>& parts) {
   for (const Part& part : parts) {
     for (const Parameter& parameter : parameters.all()) {
       check_tensor(file, part.prefix + parameter.name, parameter.file_shape);
@@ -86,24 +88,32 @@ void check_tensors(const SafetensorsFile& file, const ParameterArena& parameters
 }  // namespace
 
 void save_checkpoint(const std::string& path, const Supernet& supernet, const CheckpointContent& content) {
+  const ParameterArena& arena = supernet.parameters();
   std::list<std::vector<float>> copies;  // what is not in host memory in the file's order
   std::vector<TensorToWrite> tensors;
-  const bool on_host = supernet.parameters().device() == DeviceKind::cpu;
-  for (const Part& part : parts_of(content.optimizer)) {
-    const float* array = (supernet.parameters().*part.array)();
-    CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
-    if (!on_host) {
-      copies.push_back(supernet.parameters().to_host(array));
-      array = copies.back().data();
-    }
-    for (const Parameter& parameter : supernet.parameters().all()) {
+  const auto add = [&](const std::string& prefix, const float* array) {
+    for (const Parameter& parameter : arena.all()) {
       const float* values = array + parameter.offset;
       if (parameter.interleave > 1) {
         copies.push_back(to_file_order(parameter, array));
         values = copies.back().data();
       }
-      tensors.push_back({part.prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
+      tensors.push_back({prefix + parameter.name, "F32", sizes_of(parameter.file_shape), values});
     }
+  };
+  for (const Part& part : parts_of(content.optimizer)) {
+    const float* array = (arena.*part.array)();
+    CHECK(array != nullptr, "this supernet holds weights for inference only: there is no optimiser state to save");
+    if (arena.device() != DeviceKind::cpu) {
+      copies.push_back(arena.to_host(array));
+      array = copies.back().data();
+    }
+    add(part.prefix, array);
+  }
+  if (content.average != nullptr) {
+    CHECK(static_cast<int64_t>(content.average->size()) == arena.size(), "an average of ", content.average->size(),
+          " elements for an arena of ", arena.size());
+    add(kAveragePrefix, content.average->data());
   }
   std::map<std::string, std::string> metadata = content.metadata;
   metadata["format_version"] = kFormatVersion;
@@ -111,10 +121,10 @@ void save_checkpoint(const std::string& path, const Supernet& supernet, const Ch
   write_safetensors(path, tensors, metadata);
 }
 
-// Everything is read before anything is changed: a file that cannot be read to its end leaves the supernet as it was.
 std::map<std::string, std::string> load_checkpoint(const std::string& path, Supernet& supernet, bool optimizer,
                                                    DeviceKind device) {
-  const SafetensorsFile file(path);
+  const std::unique_ptr<TensorFile> opened = open_tensor_file(path);
+  const TensorFile& file = *opened;
   ParameterArena& parameters = supernet.parameters();
   const std::vector<Part> parts = parts_of(optimizer);
   check_metadata(file, supernet.config().qkv_bias);
@@ -140,8 +150,20 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
   return file.metadata();
 }
 
+std::vector<float> load_average(const std::string& path, const Supernet& supernet) {
+  const std::unique_ptr<TensorFile> file = open_tensor_file(path);
+  check_metadata(*file, supernet.config().qkv_bias);
+  std::vector<float> average(static_cast<size_t>(supernet.parameters().size()));
+  for (const Parameter& parameter : supernet.parameters().all()) {
+    const std::string name = kAveragePrefix + parameter.name;
+    check_tensor(*file, name, parameter.file_shape);
+    from_file_order(parameter, file->read_f32(name).data(), average.data());
+  }
+  return average;
+}
+
 std::map<std::string, std::string> read_checkpoint_metadata(const std::string& path) {
-  return SafetensorsFile(path).metadata();
+  return open_tensor_file(path)->metadata();
 }
 
 }  // namespace entangle

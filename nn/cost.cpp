@@ -19,54 +19,55 @@ struct BlockSizes {
   int64_t heads, attention, hidden;  // H, w = H D, width of the MLP
 };
 
-Sizes sizes_of(const SupernetConfig& c, const Architecture& a) {
+Sizes sizes_of(const SupernetConfig& c, int64_t embed_dim) {
   const int64_t patches = c.side() * c.side();
   return {patches,
           patches + 1,
           c.in_channels * c.patch_size * c.patch_size,
-          a.embed_dim,
+          embed_dim,
           c.num_classes,
           c.head_dim,
           c.relative_position ? 2 * c.max_relative_position + 2 : 0};
 }
 
+BlockSizes block_of(const SupernetConfig& c, int64_t embed_dim, int64_t heads, double ratio) {
+  return {heads, heads * c.head_dim, hidden_width(embed_dim, ratio)};
+}
+
 BlockSizes block_of(const SupernetConfig& c, const Architecture& a, size_t i) {
-  return {a.num_heads[i], a.num_heads[i] * c.head_dim, hidden_width(a.embed_dim, a.mlp_ratio[i])};
+  return block_of(c, a.embed_dim, a.num_heads[i], a.mlp_ratio[i]);
 }
 
 int64_t linear_params(int64_t in, int64_t out) { return in * out + out; }
 
-int64_t params_of(const SupernetConfig& c, const Architecture& a) {
-  const Sizes s = sizes_of(c, a);
+int64_t stem_params(const SupernetConfig& c, const Sizes& s) {
   int64_t sum = linear_params(s.patch_values, s.width) + s.width;  // patch projection, class token
   if (c.absolute_position) sum += s.tokens * s.width;
-  for (size_t i = 0; i < a.num_heads.size(); ++i) {
-    const BlockSizes b = block_of(c, a, i);
-    sum += 4 * s.width;  // two norms
-    sum += linear_params(s.width, 3 * b.attention) + linear_params(b.attention, s.width);
-    sum += 4 * s.table_rows * s.head_dim;  // keys and values, vertical and horizontal
-    sum += linear_params(s.width, b.hidden) + linear_params(b.hidden, s.width);
-  }
-  return sum + 2 * s.width + linear_params(s.width, s.classes);
+  return sum + 2 * s.width + linear_params(s.width, s.classes);  // final norm, head
 }
 
-int64_t macs_of(const SupernetConfig& c, const Architecture& a) {
-  const Sizes s = sizes_of(c, a);
-  int64_t sum = s.patches * s.patch_values * s.width;
-  for (size_t i = 0; i < a.num_heads.size(); ++i) {
-    const BlockSizes b = block_of(c, a, i);
-    sum += s.tokens * s.width * 3 * b.attention;       // qkv
-    sum += 2 * s.tokens * s.tokens * b.attention;      // q k^T and p v: N N D each, per head
-    sum += 4 * s.tokens * s.table_rows * b.attention;  // q . table and bucket sums . table: N R D, two of each
-    sum += s.tokens * b.attention * s.width;           // proj
-    sum += 2 * s.tokens * s.width * b.hidden;          // fc1, fc2
-  }
-  return sum + s.width * s.classes;  // the head sees the pooled token only
+int64_t block_params(const Sizes& s, const BlockSizes& b) {
+  return 4 * s.width +  // two norms
+         linear_params(s.width, 3 * b.attention) + linear_params(b.attention, s.width) +
+         4 * s.table_rows * s.head_dim +  // keys and values, vertical and horizontal
+         linear_params(s.width, b.hidden) + linear_params(b.hidden, s.width);
+}
+
+int64_t stem_macs(const Sizes& s) {
+  return s.patches * s.patch_values * s.width + s.width * s.classes;  // the head sees the pooled token only
+}
+
+int64_t block_macs(const Sizes& s, const BlockSizes& b) {
+  return s.tokens * s.width * 3 * b.attention +       // qkv
+         2 * s.tokens * s.tokens * b.attention +      // q k^T and p v: N N D each, per head
+         4 * s.tokens * s.table_rows * b.attention +  // q . table and bucket sums . table: N R D, two of each
+         s.tokens * b.attention * s.width +           // proj
+         2 * s.tokens * s.width * b.hidden;           // fc1, fc2
 }
 
 // The published get_complexity. T = n + 2 is its sequence length, one more than there are tokens.
 double reference_complexity_of(const SupernetConfig& c, const Architecture& a) {
-  const Sizes s = sizes_of(c, a);
+  const Sizes s = sizes_of(c, a.embed_dim);
   const double n = static_cast<double>(s.patches), e = static_cast<double>(s.width), t = n + 2;
   const double m = static_cast<double>(c.max_relative_position);
   double sum = e + n * e * static_cast<double>(s.patch_values);
@@ -84,33 +85,31 @@ double reference_complexity_of(const SupernetConfig& c, const Architecture& a) {
 // Floats that one image leaves behind for the backward pass: the operands that a gradient reads. Outputs whose gradient
 // alone is needed (projections into a residual, pooling, dropout, whose mask is drawn again) are gone. Drop-path leaves
 // less: this is what a batch of which nothing is dropped leaves.
-int64_t activation_floats_of_image(const SupernetConfig& c, const Architecture& a) {
-  const Sizes s = sizes_of(c, a);
-  const int64_t stream = s.tokens * s.width;   // one tensor [N, C]
-  const int64_t norm = stream + 2 * s.tokens;  // a layer_norm's input, and mean and rstd of each token
-  int64_t sum = s.patches * s.patch_values;    // the patch projection's input
-  for (size_t i = 0; i < a.num_heads.size(); ++i) {
-    const BlockSizes b = block_of(c, a, i);
-    sum += norm + stream;                                                   // layer_norm; the qkv layer's input
-    sum += 3 * s.tokens * b.attention;                                      // attention's input
-    if (!c.recompute) sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
-    sum += s.tokens * b.attention;                                          // proj's input
-    sum += norm + stream;                                                   // layer_norm; fc1's input
-    if (c.dropout > 0) {
-      sum += 2 * s.tokens * b.hidden;  // inputs of gelu and fc2
-    } else if (!c.recompute) {
-      sum += s.tokens * b.hidden;  // input of gelu
-    }
-  }
-  sum += norm;                 // final layer_norm
-  sum += s.width;              // the head's input
-  return sum + 2 * s.classes;  // cross_entropy: p and the targets
+int64_t stream_floats(const Sizes& s) { return s.tokens * s.width; }  // one tensor [N, C]
+
+// A layer_norm's input, and mean and rstd of each token.
+int64_t norm_floats(const Sizes& s) { return stream_floats(s) + 2 * s.tokens; }
+
+int64_t stem_floats(const Sizes& s) {
+  return s.patches * s.patch_values +  // the patch projection's input
+         norm_floats(s) + s.width +    // final layer_norm, the head's input
+         2 * s.classes;                // cross_entropy: p and the targets
+}
+
+int64_t block_floats(const SupernetConfig& c, const Sizes& s, const BlockSizes& b) {
+  int64_t sum = norm_floats(s) + stream_floats(s);                        // layer_norm; the qkv layer's input
+  sum += 3 * s.tokens * b.attention;                                      // attention's input
+  if (!c.recompute) sum += b.heads * s.tokens * attention_row(s.tokens);  // its p [H, N, N], rows padded
+  sum += s.tokens * b.attention;                                          // proj's input
+  sum += norm_floats(s) + stream_floats(s);                               // layer_norm; fc1's input
+  if (c.dropout > 0) return sum + 2 * s.tokens * b.hidden;                // inputs of gelu and fc2
+  return c.recompute ? sum : sum + s.tokens * b.hidden;                   // input of gelu
 }
 
 // Floats of the gradients (and of what is computed again) that the backward pass holds for one image in the block where
 // they are the most.
 int64_t gradient_floats_of_image(const SupernetConfig& c, const Architecture& a) {
-  const Sizes s = sizes_of(c, a);
+  const Sizes s = sizes_of(c, a.embed_dim);
   const int64_t stream = s.tokens * s.width;
   int64_t most = 0;
   for (size_t i = 0; i < a.num_heads.size(); ++i) {
@@ -123,18 +122,42 @@ int64_t gradient_floats_of_image(const SupernetConfig& c, const Architecture& a)
   return most;
 }
 
+constexpr int64_t kFloat = sizeof(float);
+
+void check_batch(int64_t batch) {
+  CHECK(batch >= 1 && batch <= 65536, "batch size is ", batch, ", but must lie in 1 .. 65536");
+}
+
 }  // namespace
+
+LayerCost stem_cost(const SupernetConfig& supernet, int64_t embed_dim, int64_t batch) {
+  check_batch(batch);
+  const Sizes s = sizes_of(supernet, embed_dim);
+  return {stem_params(supernet, s), stem_macs(s), kFloat * (batch * stem_floats(s) + 1)};  // + the loss
+}
+
+LayerCost block_cost(const SupernetConfig& supernet, int64_t embed_dim, int64_t heads, double ratio, int64_t batch) {
+  check_batch(batch);
+  const Sizes s = sizes_of(supernet, embed_dim);
+  const BlockSizes b = block_of(supernet, embed_dim, heads, ratio);
+  return {block_params(s, b), block_macs(s, b), kFloat * batch * block_floats(supernet, s, b)};
+}
 
 Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch) {
   supernet.validate();
   supernet.check_fits(architecture);
-  CHECK(batch >= 1 && batch <= 65536, "batch size is ", batch, ", but must lie in 1 .. 65536");
+  LayerCost sum = stem_cost(supernet, architecture.embed_dim, batch);
+  for (size_t i = 0; i < architecture.num_heads.size(); ++i) {
+    const LayerCost block =
+        block_cost(supernet, architecture.embed_dim, architecture.num_heads[i], architecture.mlp_ratio[i], batch);
+    sum.params += block.params;
+    sum.macs += block.macs;
+    sum.activation_bytes += block.activation_bytes;
+  }
   const int64_t image = supernet.in_channels * supernet.image_size * supernet.image_size;
-  const int64_t kept = batch * activation_floats_of_image(supernet, architecture) + 1;  // + the loss
-  const int64_t step = kept + batch * (image + gradient_floats_of_image(supernet, architecture));
-  constexpr int64_t kFloat = sizeof(float);
-  return {params_of(supernet, architecture), macs_of(supernet, architecture),
-          reference_complexity_of(supernet, architecture), kept * kFloat, step * kFloat};
+  const int64_t step = batch * (image + gradient_floats_of_image(supernet, architecture)) * kFloat;
+  return {sum.params, sum.macs, reference_complexity_of(supernet, architecture), sum.activation_bytes,
+          sum.activation_bytes + step};
 }
 
 }  // namespace entangle

@@ -25,4 +25,12 @@ struct Cost {
 // Throws Error when the configuration is not valid, the architecture does not fit or batch is not in 1 .. 65536.
 Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch = 1);
 
+// The figures that add up over layers: a subnet's are its stem's (everything but the blocks) and its blocks'. At `batch`
+// images, 1 .. 65536; the sizes are not checked against the supernet's.
+struct LayerCost {
+  int64_t params, macs, activation_bytes;
+};
+LayerCost stem_cost(const SupernetConfig& supernet, int64_t embed_dim, int64_t batch = 1);
+LayerCost block_cost(const SupernetConfig& supernet, int64_t embed_dim, int64_t heads, double ratio, int64_t batch = 1);
+
 }  // namespace entangle

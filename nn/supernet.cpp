@@ -57,8 +57,7 @@ Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind devic
 
 // Names, shapes and order are those of the published checkpoints; see from_file_order for the interleaved QKV rows.
 void Supernet::declare_parameters() {
-  const int64_t e = config_.embed_dim, width = config_.num_heads * config_.head_dim,
-                hidden = hidden_width(e, config_.mlp_ratio);
+  const int64_t e = config_.embed_dim;
   const int64_t p = config_.patch_size, fan_in = config_.in_channels * p * p,
                 table_rows = 2 * config_.max_relative_position + 2;
   const auto declare = [&](const std::string& name, const Shape& shape, const Shape& file_shape, bool decay,
@@ -83,6 +82,7 @@ void Supernet::declare_parameters() {
   patch_b_ = vector("patch_embed_super.proj.bias", e);
   for (int64_t i = 0; i < config_.depth; ++i) {
     const std::string block = "blocks." + std::to_string(i) + ".", attn = block + "attn.";
+    const int64_t width = config_.heads_of(i) * config_.head_dim, hidden = hidden_width(e, config_.ratio_of(i));
     Block b = {};
     b.qkv_w = declare(attn + "qkv.weight", {3, width, e}, {3 * width, e}, true, 3);
     b.qkv_b = config_.qkv_bias == QkvBias::aligned ? declare(attn + "qkv.bias", {3, width}, {3 * width}, false, 3)
@@ -143,49 +143,55 @@ void Supernet::initialise(uint64_t seed) {
 // One forward pass: takes the views of an architecture and runs the operations on them.
 class Supernet::Pass {
  public:
-  Pass(const Supernet& net, const Architecture& architecture, const ForwardOptions& options, int64_t batch)
-      : net_(net),
-        config_(net.config_),
-        arch_(architecture),
-        options_(options),
-        batch_(batch),
-        e_(architecture.embed_dim) {}
+  Pass(const Supernet& net, const ForwardOptions& options, int64_t batch, int64_t embed_dim)
+      : net_(net), config_(net.config_), options_(options), batch_(batch), e_(embed_dim) {}
 
-  Tensor run(const Tensor& images) {
+  Tensor run(const Tensor& images, const Architecture& architecture) {
+    ResidualStream stream = stem(images);
+    for (int64_t i = 0; i < architecture.depth; ++i) {
+      const size_t at = static_cast<size_t>(i);
+      stream = block(stream, i, architecture.num_heads[at], architecture.mlp_ratio[at]);
+    }
+    return head(stream);
+  }
+
+  ResidualStream stem(const Tensor& images) {
     const SupernetConfig& c = config_;
     Tensor x =
         linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_), config_.precision);
     x = tokens(x, vector(net_.class_token_, e_), c.absolute_position ? columns(net_.position_, e_) : Tensor());
-    x = scaled_dropout(x);
-    // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
-    ResidualNorm stream = {x, norm(x, block(0).attention_norm_w, block(0).attention_norm_b)};
-    KeptImages kept;  // block 0 drops nothing
-    for (int64_t i = 0; i < arch_.depth; ++i) {
-      const bool last = i + 1 == arch_.depth;
-      const Tensor attended = attention_branch(stream.norm, block(i), i);
-      stream = add_and_norm(stream.sum, attended, kept, block(i).mlp_norm_w, block(i).mlp_norm_b, drop_path(2 * i + 1));
-      const Tensor mixed = mlp_branch(stream.norm, block(i), i);
-      stream = last ? add_and_norm(stream.sum, mixed, kept, net_.norm_w_, net_.norm_b_, {})
-                    : add_and_norm(stream.sum, mixed, kept, block(i + 1).attention_norm_w,
-                                   block(i + 1).attention_norm_b, drop_path(2 * i + 2));
-    }
-    x = c.global_pool ? pool(stream.norm, 1, c.tokens() - 1) : pool(stream.norm, 0, 1);
-    return linear(x, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), config_.precision);
+    return {scaled_dropout(x), Tensor(), {}};
+  }
+
+  // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
+  ResidualStream block(const ResidualStream& in, int64_t i, int64_t heads, double ratio) {
+    const Block& b = net_.blocks_[static_cast<size_t>(i)];
+    KeptImages kept = drop_path(2 * i);
+    ResidualNorm stream = add_and_norm(in, b.attention_norm_w, b.attention_norm_b, kept);
+    const Tensor attended = attention_branch(stream.norm, b, heads);
+    KeptImages next = drop_path(2 * i + 1);
+    stream = add_and_norm({stream.sum, attended, std::move(kept)}, b.mlp_norm_w, b.mlp_norm_b, next);
+    return {stream.sum, mlp_branch(stream.norm, b, ratio), std::move(next)};
+  }
+
+  Tensor head(const ResidualStream& stream) {
+    const SupernetConfig& c = config_;
+    const Tensor x = add_and_norm(stream, net_.norm_w_, net_.norm_b_, {}).norm;
+    const Tensor pooled = c.global_pool ? pool(x, 1, c.tokens() - 1) : pool(x, 0, 1);
+    return linear(pooled, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), config_.precision);
   }
 
  private:
-  const Block& block(int64_t i) const { return net_.blocks_[static_cast<size_t>(i)]; }
-
-  // x + branch, and the norm of the images that the next branch keeps; `kept` is then that branch's.
-  ResidualNorm add_and_norm(const Tensor& x, const Tensor& branch, KeptImages& kept, int w, int b, KeptImages next) {
-    const ResidualNorm out = residual_norm(x, branch, kept, vector(w, e_), vector(b, e_), kLayerNormEps, next);
-    kept = std::move(next);
-    return out;
+  // The stream's sum, and the norm of the images that the next branch keeps.
+  ResidualNorm add_and_norm(const ResidualStream& stream, int w, int b, const KeptImages& next) {
+    const Tensor weight = vector(w, e_), bias = vector(b, e_);
+    if (!stream.branch.defined()) return {stream.sum, layer_norm(stream.sum, weight, bias, kLayerNormEps)};
+    return residual_norm(stream.sum, stream.branch, stream.kept, weight, bias, kLayerNormEps, next);
   }
 
-  Tensor attention_branch(const Tensor& x, const Block& b, int64_t i) {
+  Tensor attention_branch(const Tensor& x, const Block& b, int64_t heads) {
     const SupernetConfig& c = config_;
-    const int64_t heads = arch_.num_heads[static_cast<size_t>(i)], width = heads * c.head_dim;
+    const int64_t width = heads * c.head_dim;
     AttentionShape s = {};
     s.batch = x.size(0);
     s.tokens = c.tokens();
@@ -204,8 +210,8 @@ class Supernet::Pass {
                                    vector(b.proj_b, e_), config_.precision));
   }
 
-  Tensor mlp_branch(const Tensor& x, const Block& b, int64_t i) {
-    const int64_t hidden = hidden_width(e_, arch_.mlp_ratio[static_cast<size_t>(i)]);
+  Tensor mlp_branch(const Tensor& x, const Block& b, double ratio) {
+    const int64_t hidden = hidden_width(e_, ratio);
     const Tensor w1 = block_of(b.fc1_w, hidden, e_), b1 = vector(b.fc1_b, hidden);
     const Tensor w2 = block_of(b.fc2_w, e_, hidden), b2 = vector(b.fc2_b, e_);
     if (!options_.training || config_.dropout <= 0) {
@@ -214,8 +220,6 @@ class Supernet::Pass {
     const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, config_.precision)));
     return scaled_dropout(linear(h, w2, b2, config_.precision));
   }
-
-  Tensor norm(const Tensor& x, int w, int b) { return layer_norm(x, vector(w, e_), vector(b, e_), kLayerNormEps); }
 
   // Views. Every parameter enters the pass through use().
   Tensor use(const Tensor& view) {
@@ -264,21 +268,38 @@ class Supernet::Pass {
 
   const Supernet& net_;
   const SupernetConfig& config_;
-  const Architecture& arch_;
   const ForwardOptions& options_;
   const int64_t batch_, e_;
   uint64_t dropouts_ = 0;
 };
 
-Tensor Supernet::forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options) const {
-  config_.check_fits(architecture);
+void Supernet::check_images(const Tensor& images) const {
   CHECK(parameters_.allocated(), "the supernet has no weights yet; load a checkpoint first");
   const int64_t size = config_.image_size;
   CHECK(images.defined() && images.rank() == 4 &&
             images.shape() == Shape({images.size(0), config_.in_channels, size, size}),
         "the network takes images [batch, ", config_.in_channels, ", ", size, ", ", size, "], not ",
         images.shape().str());
-  return Pass(*this, architecture, options, images.size(0)).run(images);
+}
+
+Tensor Supernet::forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options) const {
+  config_.check_fits(architecture);
+  check_images(images);
+  return Pass(*this, options, images.size(0), architecture.embed_dim).run(images, architecture);
+}
+
+ResidualStream Supernet::stem(const Tensor& images, int embed_dim) const {
+  check_images(images);
+  return Pass(*this, {}, images.size(0), embed_dim).stem(images);
+}
+
+ResidualStream Supernet::block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const {
+  CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
+  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).block(stream, index, num_heads, mlp_ratio);
+}
+
+Tensor Supernet::head(const ResidualStream& stream) const {
+  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).head(stream);
 }
 
 }  // namespace entangle

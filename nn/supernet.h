@@ -30,13 +30,19 @@ struct SupernetConfig {
   double init_std = 0.02;  // truncated normal of weights, tables, class token and positions. 0: width-scaled instead
   double drop_path = 0, dropout = 0, attention_dropout = 0;
   Precision precision = Precision::fp32;  // of the operands of linear layers
+  // With a depth above 0, weights of this one architecture and no other, every block at its own size: embed_dim and depth
+  // are then the architecture's, num_heads and mlp_ratio the largest of its blocks.
+  Architecture dense = {};
   bool recompute = false;  // compute attention's p and the MLP's hidden layer again in the backward pass: less memory
 
   int64_t side() const { return image_size / patch_size; }
   int64_t tokens() const { return side() * side() + 1; }
+  bool is_dense() const { return dense.depth > 0; }
+  int64_t heads_of(int64_t block) const { return is_dense() ? dense.num_heads[static_cast<size_t>(block)] : num_heads; }
+  double ratio_of(int64_t block) const { return is_dense() ? dense.mlp_ratio[static_cast<size_t>(block)] : mlp_ratio; }
   // Throws Error naming the value out of range.
   void validate() const;
-  // The whole supernet as an architecture.
+  // The whole supernet as an architecture; of dense weights, theirs.
   Architecture full() const;
   // Throws Error naming what is larger than the supernet (an architecture may lie outside of the search's choices).
   void check_fits(const Architecture& architecture) const;
@@ -49,6 +55,13 @@ struct ForwardOptions {
   uint64_t step = 0;
   int64_t first_sample = 0;              // index of images[0] within the global batch: drop-path is keyed by it
   std::vector<Tensor>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
+};
+
+// The residual stream between two blocks: sum + branch [B, N, C], or sum alone behind the stem. The addition is left to the
+// norm that follows it.
+struct ResidualStream {
+  Tensor sum, branch;
+  KeptImages kept;  // of the branch
 };
 
 class Supernet {
@@ -67,6 +80,12 @@ class Supernet {
   // architecture does not fit.
   Tensor forward(const Tensor& images, const Architecture& architecture, const ForwardOptions& options = {}) const;
 
+  // The same for inference, in stages: forward(images, a) has the bits of head(block(... block(stem(images, e), 0, ...)
+  // ..., depth - 1, ...)). So subnets that begin alike can share what they have in common, and each stage be timed.
+  ResidualStream stem(const Tensor& images, int embed_dim) const;
+  ResidualStream block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const;
+  Tensor head(const ResidualStream& stream) const;
+
  private:
   struct Block {
     int attention_norm_w, attention_norm_b, qkv_w, qkv_b, proj_w, proj_b;
@@ -76,6 +95,7 @@ class Supernet {
   class Pass;  // one forward pass
 
   void declare_parameters();
+  void check_images(const Tensor& images) const;
   void initialise(uint64_t seed);
 
   SupernetConfig config_;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "engine/check.h"
 #include "nn/supernet.h"
 
@@ -40,12 +42,23 @@ void SupernetConfig::validate() const {
   if (relative_position) check_range("max_relative_position", max_relative_position, 1, kLargestRelativePosition);
   CHECK(init_std >= 0 && init_std <= 1, "model: init_std is ", init_std,
         ", but must lie in 0 .. 1 (0: scaled by the width)");
+  if (is_dense()) {
+    dense.validate();
+    CHECK(dense.depth == depth && dense.embed_dim == embed_dim, "model: weights of one architecture of depth ",
+          dense.depth, " and embed_dim ", dense.embed_dim, " in a supernet of depth ", depth, " and embed_dim ",
+          embed_dim, "; they must be equal");
+    const bool largest = *std::max_element(dense.num_heads.begin(), dense.num_heads.end()) == num_heads &&
+                         *std::max_element(dense.mlp_ratio.begin(), dense.mlp_ratio.end()) == mlp_ratio;
+    CHECK(largest, "model: num_heads ", num_heads, " and mlp_ratio ", mlp_ratio,
+          " are not the largest of the one architecture that the weights are of");
+  }
   check_rate("drop_path", drop_path);
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
 }
 
 Architecture SupernetConfig::full() const {
+  if (is_dense()) return dense;
   return Architecture::uniform(static_cast<int>(depth), static_cast<int>(embed_dim), static_cast<int>(num_heads),
                                mlp_ratio);
 }
@@ -57,10 +70,12 @@ void SupernetConfig::check_fits(const Architecture& architecture) const {
   CHECK(architecture.embed_dim <= embed_dim, "architecture: embed_dim is ", architecture.embed_dim,
         ", larger than the supernet's ", embed_dim);
   for (size_t i = 0; i < architecture.num_heads.size(); ++i) {
-    CHECK(architecture.mlp_ratio[i] <= mlp_ratio, "architecture: mlp_ratio[", i, "] is ", architecture.mlp_ratio[i],
-          ", larger than the supernet's ", mlp_ratio);
-    CHECK(architecture.num_heads[i] <= num_heads, "architecture: num_heads[", i, "] is ", architecture.num_heads[i],
-          ", larger than the supernet's ", num_heads);
+    const double ratio = ratio_of(static_cast<int64_t>(i));
+    const int64_t heads = heads_of(static_cast<int64_t>(i));
+    CHECK(architecture.mlp_ratio[i] <= ratio, "architecture: mlp_ratio[", i, "] is ", architecture.mlp_ratio[i],
+          ", larger than the supernet's ", ratio);
+    CHECK(architecture.num_heads[i] <= heads, "architecture: num_heads[", i, "] is ", architecture.num_heads[i],
+          ", larger than the supernet's ", heads);
   }
 }
 

@@ -2,8 +2,6 @@
 // generator's position; none knows about limits or about what was drawn before.
 #pragma once
 
-#include <cstdint>
-
 #include "engine/rng.h"
 #include "nn/architecture.h"
 
@@ -16,12 +14,5 @@ Architecture mutate(const SearchSpace& space, const Architecture& parent, double
 
 // Each gene from either parent with equal probability. Throws Error when their depths differ.
 Architecture cross(const Architecture& a, const Architecture& b, Rng& rng);
-
-// Moves one gene, drawn uniformly, one choice up (direction 1) or down (-1); a gene already at that end stays. A block
-// that appears has the smallest choices.
-Architecture step_gene(const SearchSpace& space, const Architecture& from, int direction, Rng& rng);
-
-// Architecture number `index` of the space, 0 .. count() - 1: every one has exactly one number.
-Architecture architecture_at(const SearchSpace& space, int64_t index);
 
 }  // namespace entangle

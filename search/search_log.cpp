@@ -20,7 +20,7 @@ using nlohmann::json;
 // content has equal text.
 json header_of(const SearchSpace& space, const SearchOptions& options) {
   return {{"format", "search log"},
-          {"format_version", 1},
+          {"format_version", 2},
           {"options",
            {{"algorithm", options.algorithm},
             {"population", options.population},
@@ -33,6 +33,14 @@ json header_of(const SearchSpace& space, const SearchOptions& options) {
             {"seed", options.seed},
             {"min_params", options.min_params},
             {"max_params", options.max_params},
+            {"min_macs", options.min_macs},
+            {"max_macs", options.max_macs},
+            {"min_activation_bytes", options.min_activation_bytes},
+            {"max_activation_bytes", options.max_activation_bytes},
+            {"min_latency_ms", options.min_latency_ms},
+            {"max_latency_ms", options.max_latency_ms},
+            {"objectives", options.objectives},
+            {"early_stop", options.early_stop},
             {"subject", options.subject}}},
           {"space",
            {{"depth", space.depth},
@@ -43,9 +51,14 @@ json header_of(const SearchSpace& space, const SearchOptions& options) {
 
 std::string line_of(const Candidate& candidate) {
   return concat("{\"accuracy\":", json(candidate.accuracy).dump(),
+                ",\"activation_bytes\":", get(candidate.costs, Metric::activation_bytes),
                 ",\"architecture\":", candidate.architecture.to_json(), ",\"generation\":", candidate.generation,
-                ",\"params\":", candidate.params, "}");
+                ",\"images\":", candidate.images, ",\"latency_ns\":", get(candidate.costs, Metric::latency),
+                ",\"macs\":", get(candidate.costs, Metric::macs), ",\"params\":", get(candidate.costs, Metric::params),
+                ",\"stopped\":", candidate.stopped ? "true" : "false", "}");
 }
+
+constexpr const char* kEnd = "{\"end\":";
 
 // Null when the text is not JSON, or is nested more deeply than anything written here.
 json parse(const std::string& text) {
@@ -100,17 +113,17 @@ void cut_file(const std::string& path, size_t length) {
 
 }  // namespace
 
-SearchLog::SearchLog(const std::string& path, const SearchSpace& space, const SearchOptions& options) : path_(path) {
-  if (path.empty()) return;
+void SearchLog::open(const SearchSpace& space, const SearchOptions& options) {
+  if (path_.empty()) return;
   const std::string header = header_of(space, options).dump();
   std::error_code ignored;
-  const bool exists = std::filesystem::exists(path, ignored);
-  CHECK(!exists || std::filesystem::is_regular_file(path, ignored), path,
+  const bool exists = std::filesystem::exists(path_, ignored);
+  CHECK(!exists || std::filesystem::is_regular_file(path_, ignored), path_,
         " is not a file: use another name for the log");
   if (exists) read(header);
-  out_.open(path, std::ios::binary | std::ios::app);
-  CHECK(out_, "cannot write ", path, ": ", std::strerror(errno));
-  if (std::filesystem::file_size(path) == 0) write(header);
+  out_.open(path_, std::ios::binary | std::ios::app);
+  CHECK(out_, "cannot write ", path_, ": ", std::strerror(errno));
+  if (std::filesystem::file_size(path_) == 0) write(header);
 }
 
 void SearchLog::read(const std::string& header) {
@@ -123,18 +136,32 @@ void SearchLog::read(const std::string& header) {
   if (std::getline(stream, line)) check_header(path_, line, header);
   while (std::getline(stream, line)) lines_.push_back(line);
   if (length < text.size()) cut_file(path_, length);
+  if (lines_.empty() || lines_.back().rfind(kEnd, 0) != 0) return;
+  // {"end":RECORD}
+  CHECK(!parse(lines_.back()).is_null(), path_, ", line ", lines_.size() + 1,
+        ": the record of the end is damaged: use ", "another output directory");
+  const size_t begin = std::strlen(kEnd);
+  end_ = lines_.back().substr(begin, lines_.back().size() - begin - 1);
+  lines_.pop_back();
 }
 
 bool SearchLog::take(Candidate& candidate) {
   if (taken_ == lines_.size()) return false;
   const std::string& line = lines_[taken_++];
   const json found = parse(line);
-  const bool scored = found.is_object() && found.contains("accuracy") && found["accuracy"].is_number();
-  if (scored) candidate.accuracy = found["accuracy"].get<double>();
-  // The header is line 1. What is drawn is known, so that all but the accuracy must be as it would be written now.
+  const auto number = [&](const char* key) {
+    return found.is_object() && found.contains(key) && found[key].is_number();
+  };
+  const bool scored = number("accuracy") && number("images") && found.contains("stopped");
+  if (scored) {
+    candidate.accuracy = found["accuracy"].get<double>();
+    candidate.images = found["images"].get<int64_t>();
+    candidate.stopped = found["stopped"] == true;
+  }
+  // The header is line 1. What is drawn is known, so that all but the score must be as it would be written now.
   CHECK(scored && line == line_of(candidate), path_, ", line ", taken_ + 1, ": is not a candidate of this search, ",
-        "which has ", candidate.architecture.to_json(), " with ", candidate.params, " parameters there; the log was ",
-        "edited or damaged, or belongs to another model: use another output directory");
+        "which has ", candidate.architecture.to_json(), " with ", get(candidate.costs, Metric::params),
+        " parameters there; the log was edited or damaged, or belongs to another model: use another output directory");
   return true;
 }
 
@@ -144,7 +171,11 @@ void SearchLog::append(const Candidate& candidate) {
 
 void SearchLog::check_all_taken() const {
   CHECK(taken_ == lines_.size(), path_, ", line ", taken_ + 2,
-        ": the search ends before this line; the log was edited ", "or damaged: use another output directory");
+        ": the search ends before this line; the log was edited or damaged: use another output directory");
+}
+
+void SearchLog::record_end(const std::string& json) {
+  if (!path_.empty()) write(concat(kEnd, json, "}"));
 }
 
 void SearchLog::write(const std::string& line) {

@@ -1,4 +1,5 @@
-// The log of a search: JSON lines, a header that names options and space, then one line a candidate.
+// The log of a search: JSON lines. A header that names options and space, one line a candidate, and a last one, "end",
+// once the search is over and its winner is known.
 #pragma once
 
 #include <fstream>
@@ -11,17 +12,24 @@ namespace entangle {
 
 class SearchLog {
  public:
-  // Opens the log, or starts it; an empty path keeps none. Cuts off a torn last line. Throws Error when the file cannot
-  // be read or written, is not a search log, or is one of other options or another space.
-  SearchLog(const std::string& path, const SearchSpace& space, const SearchOptions& options);
+  // An empty path keeps no log.
+  explicit SearchLog(const std::string& path) : path_(path) {}
 
-  // Takes the next candidate out of the log: sets the accuracy and returns true, or returns false at its end. Throws
-  // Error when the log holds anything else than this candidate there.
+  // Opens the log, or starts it. Cuts off a torn last line. Throws Error when the file cannot be read or written, is not a
+  // search log, or is one of other options or another space.
+  void open(const SearchSpace& space, const SearchOptions& options);
+
+  // Takes the next candidate out of the log: sets accuracy, images and stopped and returns true, or returns false at its
+  // end. Throws Error when the log holds anything else than this candidate there.
   bool take(Candidate& candidate);
   // Adds an evaluated candidate at the end, flushed.
   void append(const Candidate& candidate);
   // Throws Error when lines are left that were never taken.
   void check_all_taken() const;
+
+  // What was recorded when the search was over, as JSON; empty when it was not.
+  const std::string& end() const { return end_; }
+  void record_end(const std::string& json);
 
  private:
   void read(const std::string& header);
@@ -30,6 +38,7 @@ class SearchLog {
   std::string path_;
   std::vector<std::string> lines_;  // the candidates' lines found in the file
   size_t taken_ = 0;
+  std::string end_;
   std::ofstream out_;
 };
 

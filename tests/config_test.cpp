@@ -1,6 +1,8 @@
 // Configurations: the built-in ones, the published form, every kind of mistake, and the round trip through YAML.
 #include "tools/common/config.h"
 
+#include "nn/cost.h"
+
 #include "tests/files.h"
 #include "tests/temporary_directory.h"
 #include "tools/common/binding.h"
@@ -60,9 +62,12 @@ TEST(Config, PublishedFileLoadsWithPublishedValues) {
 }
 
 TEST(Config, BuiltinOnesLoadAndHoldThePublishedSubnets) {
-  ASSERT_EQ(builtin_configs().size(), 4u);
+  ASSERT_EQ(builtin_configs().size(), 6u);
   const std::vector<std::pair<std::string, int>> depths = {{"T", 13}, {"S", 13}, {"B", 14}, {"fashion-mnist", 0}};
   for (const auto& [name, depth] : depths) EXPECT_EQ(load_config(name).retrain.depth, depth) << name;
+  const Config tiny = load_config("deit-tiny"), small = load_config("deit-small");
+  EXPECT_EQ(cost_of(tiny.model, tiny.largest()).params, 5717416);
+  EXPECT_EQ(cost_of(small.model, small.largest()).params, 22050664);
   const Config fashion = load_config("fashion-mnist");
   EXPECT_EQ(fashion.model.tokens(), 50);
   EXPECT_EQ(fashion.space.largest(), fashion.model.full());
@@ -144,6 +149,7 @@ TEST(Config, SpaceAndFixedSubnetMustFitTheSupernet) {
   expect_error(parse_error(kPublished, {"SEARCH_SPACE.DEPTH=[2, 2]"}), {"depth", "2"});
   expect_error(parse_error(kPublished, {"SEARCH_SPACE.DEPTH=[]"}), {"SEARCH_SPACE.DEPTH", "a list of numbers"});
   expect_error(parse_error(kPublished, {"RETRAIN.NUM_HEADS=[3]"}), {"RETRAIN", "depth 2", "1 heads"});
+  expect_error(error_of([] { load_config("fashion-mnist", {"MODEL.subnet=true"}); }), {"MODEL.subnet", "RETRAIN"});
   expect_error(parse_error(kPublished, {"RETRAIN.NUM_HEADS=[3, 5]"}), {"5", "4"});
 }
 

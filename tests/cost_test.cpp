@@ -180,5 +180,21 @@ TEST(Cost, RefusesWhatDoesNotFit) {
   EXPECT_THROW(cost_of(broken, tiny_architecture()), Error);
 }
 
+TEST(LayerCost, StemAndBlocksSumToTheWhole) {
+  const SupernetConfig config = tiny();
+  const Architecture a = tiny_architecture();
+  LayerCost sum = stem_cost(config, a.embed_dim, 3);
+  for (size_t i = 0; i < a.num_heads.size(); ++i) {
+    const LayerCost block = block_cost(config, a.embed_dim, a.num_heads[i], a.mlp_ratio[i], 3);
+    sum.params += block.params, sum.macs += block.macs, sum.activation_bytes += block.activation_bytes;
+  }
+  const Cost whole = cost_of(config, a, 3);
+  EXPECT_EQ(sum.params, whole.params);
+  EXPECT_EQ(sum.macs, whole.macs);
+  EXPECT_EQ(sum.activation_bytes, whole.activation_bytes);
+  EXPECT_THROW(stem_cost(config, 8, 0), Error);
+  EXPECT_THROW(block_cost(config, 8, 1, 1, 65537), Error);
+}
+
 }  // namespace
 }  // namespace entangle

@@ -9,36 +9,13 @@
 #include "data/dataset.h"
 #include "data/gzip.h"
 #include "engine/check.h"
+#include "engine/crc32.h"
+#include "tests/deflate.h"
 #include "tests/expect_error.h"
 #include "tests/temporary_directory.h"
 
 namespace entangle {
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-void append(Bytes& to, const Bytes& more) { to.insert(to.end(), more.begin(), more.end()); }
-
-Bytes little_endian(uint32_t value, int bytes) {
-  Bytes out;
-  for (int i = 0; i < bytes; ++i) out.push_back(static_cast<uint8_t>(value >> (8 * i)));
-  return out;
-}
-
-// Deflate without compression: blocks of a final flag, the length, its complement and the bytes.
-Bytes stored_blocks(const Bytes& content) {
-  Bytes out;
-  size_t at = 0;
-  do {
-    const size_t length = std::min<size_t>(65535, content.size() - at);
-    out.push_back(at + length == content.size());
-    append(out, little_endian(static_cast<uint32_t>(length), 2));
-    append(out, little_endian(~static_cast<uint32_t>(length), 2));
-    out.insert(out.end(), content.begin() + at, content.begin() + at + length);
-    at += length;
-  } while (at < content.size());
-  return out;
-}
 
 // `fields` are what the flags say follows the fixed header.
 Bytes gzip_file(const Bytes& content, uint8_t flags = 0, const Bytes& fields = {}) {

@@ -5,8 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
-#include <string>
 
 namespace entangle {
 namespace {
@@ -99,53 +97,6 @@ TEST(Cross, TakesEachGeneFromEitherParentEquallyOften) {
 TEST(Cross, RefusesParentsOfDifferentDepth) {
   Rng rng(8, Stream::search);
   EXPECT_THROW(cross(Architecture::uniform(2, 64, 2, 2), parent(), rng), Error);
-}
-
-TEST(StepGene, MovesOneGeneOneChoice) {
-  Rng rng(9, Stream::search);
-  std::set<std::string> up, down;
-  for (int i = 0; i < 1000; ++i) {
-    up.insert(step_gene(space(), parent(), 1, rng).to_json());
-    down.insert(step_gene(space(), parent(), -1, rng).to_json());
-  }
-  // Depth, embed_dim, three ratios and three numbers of heads; heads are at their lower end already.
-  EXPECT_EQ(up.size(), 8u);
-  EXPECT_EQ(down.size(), 5u + 1u);
-  Architecture deeper = parent();
-  deeper.depth = 4;
-  deeper.mlp_ratio.push_back(2);
-  deeper.num_heads.push_back(2);
-  EXPECT_EQ(up.count(deeper.to_json()), 1u);
-  EXPECT_EQ(up.count(Architecture::uniform(3, 128, 2, 3).to_json()), 1u);
-  EXPECT_EQ(down.count(Architecture::uniform(2, 96, 2, 3).to_json()), 1u);
-  EXPECT_EQ(down.count(Architecture::uniform(3, 64, 2, 3).to_json()), 1u);
-  EXPECT_EQ(down.count(parent().to_json()), 1u);
-}
-
-TEST(StepGene, AlwaysEndsAtTheExtremes) {
-  Rng rng(10, Stream::search);
-  Architecture low = space().sample(rng), high = low;
-  for (int i = 0; i < 500; ++i) {
-    low = step_gene(space(), low, -1, rng);
-    high = step_gene(space(), high, 1, rng);
-  }
-  EXPECT_EQ(low, space().smallest());
-  EXPECT_EQ(high, space().largest());
-}
-
-TEST(ArchitectureAt, NumbersEveryArchitectureOnce) {
-  const SearchSpace small = {{1, 3}, {64, 96}, {2, 3}, {2, 4, 8}};
-  const int64_t count = 2 * (6 + 216);
-  ASSERT_EQ(small.count(), static_cast<double>(count));
-  std::set<std::string> all;
-  for (int64_t i = 0; i < count; ++i) {
-    const Architecture a = architecture_at(small, i);
-    ASSERT_TRUE(small.contains(a)) << a.to_json();
-    all.insert(a.to_json());
-  }
-  EXPECT_EQ(static_cast<int64_t>(all.size()), count);
-  EXPECT_THROW(architecture_at(small, count), Error);
-  EXPECT_THROW(architecture_at(small, -1), Error);
 }
 
 }  // namespace

@@ -142,6 +142,42 @@ TEST_F(Folder, WhatIsWrongIsNamed) {
   expect_error(error_of([&] { source.train->get(0, image); }), {"train/ant/10.png", "no JPEG, PNG or BMP image"});
 }
 
+// As they are found in the wild: empty, cut off, of another kind than their name says.
+TEST_F(Folder, BrokenFilesAreSkippedInTrainingAndEvaluation) {
+  const std::string jpeg = read_raw("tests/golden/augment/input.jpg");
+  for (const std::string part : {"train", "val"}) {
+    write_raw(dir.path(part + "/ant/11.png"), "");
+    write_raw(dir.path(part + "/ant/12.png"), "text that is called an image");
+    write_raw(dir.path(part + "/cat/cut.jpg"), jpeg.substr(0, jpeg.size() / 2));
+    write_raw(dir.path(part + "/cat/called.png"), jpeg);  // a JPEG all the same
+  }
+  DataSource source = open();
+  source.max_broken = 0.2;
+  LoaderOptions options;
+  options.batch_size = 13;
+  options.augmentation.image_size = 16;
+  std::vector<int64_t> all;
+  for (int64_t i = 0; i < source.train->size(); ++i) all.push_back(i);
+  ASSERT_EQ(all.size(), 26u);
+  testing::internal::CaptureStderr();
+  TrainLoader loader(source, all, options);
+  loader.start(0, 0);
+  for (int i = 0; i < 4; ++i) loader.next();
+  BrokenImages broken(26, 0.2);
+  EXPECT_EQ(load_for_evaluation(*source.test, source, all, 0, 26, 16, &broken).count, 23);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(loader.broken_images(), 3);
+  EXPECT_EQ(broken.count(), 3);
+  for (const char* part : {"train/ant/11.png: the file is empty", "train/ant/12.png: no JPEG, PNG or BMP image",
+                           "train/cat/cut.jpg: the JPEG is truncated", "val/cat/cut.jpg: the JPEG is truncated"}) {
+    EXPECT_NE(log.find(part), std::string::npos) << part << " in " << log;
+  }
+  Config config = load_config("T", {"MODEL.num_classes=2", "DATA.max_broken=0.25"});
+  EXPECT_EQ(open_data_for(config, "folder:" + dir.root()).max_broken, 0.25);
+  expect_error(error_of([] { load_config("T", {"DATA.max_broken=2"}); }), {"max_broken", "2"});
+  expect_error(error_of([] { load_config("T", {"DATA.repeated_augmentation=0"}); }), {"repeated_augmentation", "0"});
+}
+
 TEST_F(Folder, ATinySupernetTrainsAndIsSearched) {
   write_raw(dir.path("tiny.yaml"), R"(
 SUPERNET: {MLP_RATIO: 2, NUM_HEADS: 2, EMBED_DIM: 16, DEPTH: 2}

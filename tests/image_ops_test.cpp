@@ -18,6 +18,7 @@
 #include "engine/safetensors.h"
 #include "tests/expect_error.h"
 #include "tests/files.h"
+#include "tests/statistics.h"
 #include "tests/temporary_directory.h"
 
 namespace entangle {
@@ -102,7 +103,7 @@ TEST(ImageOps, TheJpegIsWithinTwoLevelsOfLibjpeg) {
   size_t beyond = 0;
   for (size_t i = 0; i < want.size(); ++i) beyond += std::abs(image.pixels[i] - want[i]) > 2;
   EXPECT_LE(static_cast<double>(beyond) / static_cast<double>(want.size()), 0.001);
-  EXPECT_LE(distance(image.pixels, want).largest, 4);
+  EXPECT_LE(distance(image.pixels, want).largest, jpeg_decoder() == std::string("libjpeg-turbo") ? 0 : 4);
 }
 
 // A constant stays one through any resizing, and a crop is what it says.
@@ -124,6 +125,49 @@ TEST(ImageOps, ResizingKeepsConstantsAndSizes) {
   expect_error(error_of([&] { crop(numbered, {1, 2, 3, 2}); }), {"3x2", "(1, 2)", "3x4"});
   expect_error(error_of([&] { resize(numbered, 0, 3, Interpolation::bicubic); }), {"0x3"});
   expect_error(error_of([&] { parse_interpolation("nearest"); }), {"nearest", "bilinear", "bicubic"});
+}
+
+// Three channels have a path of their own on vectors; four go pixel by pixel. Every value has to be the same.
+TEST(ImageOps, ResizingDoesNotDependOnTheChannels) {
+  Rng rng(8, Stream::synthetic);
+  for (int i = 0; i < 60; ++i) {
+    const int64_t width = 1 + rng.below(90), height = 1 + rng.below(40);
+    Image three = {height, width, 3, {}}, four = {height, width, 4, {}};
+    for (int64_t k = 0; k < width * height * 3; ++k) {
+      const int64_t value = rng.below(3) == 0 ? 255 * rng.below(2) : rng.below(256);  // extremes overshoot
+      three.pixels.push_back(static_cast<uint8_t>(value));
+      four.pixels.push_back(static_cast<uint8_t>(value));
+      if (k % 3 == 2) four.pixels.push_back(static_cast<uint8_t>(rng.below(256)));
+    }
+    const Interpolation interpolation = i % 2 == 0 ? Interpolation::bicubic : Interpolation::bilinear;
+    const int64_t w = 1 + rng.below(70), h = 1 + rng.below(70), left = rng.below(width), top = rng.below(height);
+    const Region region = {left, top, 1 + rng.below(width - left), 1 + rng.below(height - top)};
+    const Image a = resized_crop(three, region, w, h, interpolation);
+    const Image b = resized_crop(four, region, w, h, interpolation);
+    for (int64_t k = 0; k < w * h * 3; ++k) {
+      ASSERT_EQ(a.pixels[static_cast<size_t>(k)], b.pixels[static_cast<size_t>(k / 3 * 4 + k % 3)])
+          << width << "x" << height << " to " << w << "x" << h << ", value " << k;
+    }
+    EXPECT_EQ(a.pixels, resize(crop(three, region), w, h, interpolation).pixels);
+  }
+}
+
+// Places between rows and columns against places on them, which need fewer pixels: a turn by a quarter is exact.
+TEST(ImageOps, ATurnByAQuarterMovesPixels) {
+  Rng rng(9, Stream::synthetic);
+  Image image = {9, 9, 3, {}};
+  for (int64_t k = 0; k < 243; ++k) image.pixels.push_back(static_cast<uint8_t>(rng.below(256)));
+  for (const Interpolation interpolation : {Interpolation::bilinear, Interpolation::bicubic}) {
+    const Image turned = transform(image, {0, 1, 0, -1, 0, 9}, interpolation, {1, 2, 3});
+    for (int64_t y = 0; y < 9; ++y) {
+      for (int64_t x = 0; x < 9; ++x) {
+        for (int64_t c = 0; c < 3; ++c) {
+          EXPECT_EQ(turned.pixels[static_cast<size_t>((y * 9 + x) * 3 + c)],
+                    image.pixels[static_cast<size_t>(((8 - x) * 9 + y) * 3 + c)]);
+        }
+      }
+    }
+  }
 }
 
 TEST(ImageOps, EvaluationTakesTheCentre) {
@@ -179,6 +223,19 @@ TEST(Decode, RefusesWhatIsNoImage) {
   const std::string jpeg = read_raw(kFolder + "input.jpg"), png = read_raw(kFolder + "input.png");
   expect_error(error(png.substr(0, png.size() / 2)), {"photo.jpg"});
   expect_error(error(jpeg.substr(0, 20)), {"photo.jpg"});
+  for (const size_t part : {jpeg.size() / 2, jpeg.size() - 2}) {
+    expect_error(error(jpeg.substr(0, part)), {"photo.jpg: the JPEG is truncated"});
+  }
+  EXPECT_EQ(error(jpeg + "and more behind it"), "");
+  std::string impossible =
+      jpeg;  // a Huffman table with three codes of one bit; nothing of it is left for the next file
+  const size_t counts = jpeg.find("\xFF\xC4") + 5;
+  const size_t most = std::max_element(jpeg.begin() + counts, jpeg.begin() + counts + 16) - jpeg.begin();
+  ASSERT_GE(jpeg[most], 3);
+  impossible[counts] = static_cast<char>(impossible[counts] + 3);
+  impossible[most] = static_cast<char>(impossible[most] - 3);
+  expect_error(error(impossible), {"photo.jpg: the image is broken"});
+  EXPECT_EQ(error(jpeg), "");
   std::string bomb = png;  // whose header says 14000 x 14000 pixels
   for (const size_t at : {18, 22}) {
     bomb[at] = static_cast<char>(14000 >> 8);
@@ -263,18 +320,6 @@ TEST(RandAugmentPolicy, ArgumentsAreTheRecipes) {
   expect_error(error_of([] { parse_image_op("blur"); }), {"blur", "auto_contrast", "translate_y_rel"});
 }
 
-// Kolmogorov and Smirnov: the largest distance of the empirical distribution of u from the uniform one on [0, 1].
-double uniform_distance(std::vector<double> u) {
-  std::sort(u.begin(), u.end());
-  double most = 0;
-  for (size_t i = 0; i < u.size(); ++i) {
-    const double n = static_cast<double>(u.size());
-    most = std::max(
-        {most, std::fabs(u[i] - static_cast<double>(i) / n), std::fabs(u[i] - static_cast<double>(i + 1) / n)});
-  }
-  return most;
-}
-
 TEST(ResizedCrop, AreaAndRatioFollowTheRecipe) {
   constexpr int kDraws = 20000;
   constexpr int64_t kSide = 4000;  // so large that rounding does not show
@@ -290,9 +335,9 @@ TEST(ResizedCrop, AreaAndRatioFollowTheRecipe) {
     ratios.push_back((std::log(static_cast<double>(r.width) / static_cast<double>(r.height)) / std::log(4.0 / 3) + 1) /
                      2);
   }
-  // Beyond 1.95 / sqrt(n) once in a thousand.
-  EXPECT_LT(uniform_distance(areas), 1.95 / std::sqrt(static_cast<double>(areas.size())));
-  EXPECT_LT(uniform_distance(ratios), 1.95 / std::sqrt(static_cast<double>(ratios.size())));
+  EXPECT_GE(areas.size(), 10000u);
+  expect_uniform(areas);
+  expect_uniform(ratios);
   Rng rng(1, Stream::augmentation);
   const Region strip = draw_resized_crop(1000, 10, rng);  // no draw fits
   EXPECT_EQ(strip.height, 10);

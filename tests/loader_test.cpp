@@ -16,82 +16,12 @@
 #include "engine/check.h"
 #include "tests/every_augmentation.h"
 #include "tests/expect_error.h"
+#include "tests/made_up_images.h"
 
 namespace entangle {
 namespace {
 
-constexpr int64_t kSize = 8, kClasses = 5;
-
-// Images made from their index alone; every pixel of image i is i mod 256 when `flat`.
-class MadeUp : public Dataset {
- public:
-  explicit MadeUp(int64_t size, bool flat = false) : size_(size), flat_(flat) {}
-  int64_t size() const override { return size_; }
-  int64_t classes() const override { return kClasses; }
-  int64_t channels() const override { return 2; }
-  int64_t label(int64_t index) const override { return index % kClasses; }
-  void get(int64_t index, Image& image) const override {
-    ++reads;
-    if (index == broken) throw Error("image " + std::to_string(index) + " cannot be read");
-    if (delay.count() > 0) std::this_thread::sleep_for(delay);
-    image.height = image.width = index == odd_one ? kSize + 1 : kSize;
-    image.channels = 2;
-    image.pixels.resize(image.height * image.width * 2);
-    for (size_t k = 0; k < image.pixels.size(); ++k) {
-      image.pixels[k] = static_cast<uint8_t>(flat_ ? index : index * 31 + static_cast<int64_t>(k) * 7);
-    }
-  }
-
-  mutable std::atomic<int64_t> reads{0};
-  int64_t broken = -1, odd_one = -1;
-  std::chrono::microseconds delay{0};
-
- private:
-  int64_t size_;
-  bool flat_;
-};
-
-DataSource source_of(std::shared_ptr<const Dataset> dataset) {
-  DataSource source;
-  source.spec = "made-up";
-  source.train = std::move(dataset);
-  source.mean = {0.0f, 0.5f};
-  source.std_dev = {1 / 255.0f, 0.25f};
-  return source;
-}
-
-std::vector<int64_t> all_of(int64_t count) {
-  std::vector<int64_t> indices(count);
-  std::iota(indices.begin(), indices.end(), 0);
-  return indices;
-}
-
-LoaderOptions plain_options() {
-  LoaderOptions options;
-  options.batch_size = 6;
-  options.seed = 11;
-  options.augmentation.image_size = kSize;
-  return options;
-}
-
-LoaderOptions full_options() {
-  LoaderOptions options = plain_options();
-  options.augmentation = every_augmentation(kSize);
-  return options;
-}
-
-bool same(const Batch& a, const Batch& b) {
-  return a.count == b.count && a.images == b.images && a.targets == b.targets && a.labels == b.labels;
-}
-
-std::vector<Batch> batches_from(const DataSource& source, const LoaderOptions& options, int64_t epoch, int64_t step,
-                                int count) {
-  TrainLoader loader(source, all_of(source.train->size()), options);
-  loader.start(epoch, step);
-  std::vector<Batch> batches;
-  for (int i = 0; i < count; ++i) batches.push_back(loader.next());
-  return batches;
-}
+using namespace made_up;
 
 TEST(TrainLoader, EveryEpochGoesOnceThroughTheIndices) {
   const DataSource source = source_of(std::make_shared<MadeUp>(200, true));
@@ -253,6 +183,24 @@ TEST(TrainLoader, RethrowsWhatAWorkerThrew) {
   expect_error(read_on, {"image 37 cannot be read"});
 }
 
+TEST(TrainLoader, TellsWhereTheTimeGoes) {
+  auto dataset = std::make_shared<MadeUp>(60);
+  dataset->delay = std::chrono::milliseconds(1);
+  LoaderOptions options = full_options();
+  options.prefetch = 1;
+  TrainLoader loader(source_of(dataset), all_of(60), options);
+  loader.start(0, 0);
+  for (int i = 0; i < 4; ++i) loader.next();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  for (int i = 0; i < 4; ++i) loader.next();  // the worker has gone on
+  const LoaderTimes times = loader.times();
+  EXPECT_GE(times.images, 30);
+  EXPECT_GT(times.starved, 0.003);       // for the first batch
+  EXPECT_GT(times.back_pressure, 0.01);  // while nobody asked
+  EXPECT_GT(times.stages.cpu[static_cast<size_t>(Stage::place)], 0);
+  EXPECT_GE(times.cpu, times.stages.cpu[static_cast<size_t>(Stage::place)]);
+}
+
 TEST(TrainLoader, RefusesAnImageOfAnotherSize) {
   auto dataset = std::make_shared<MadeUp>(60);
   dataset->odd_one = 21;
@@ -294,6 +242,7 @@ TEST(TrainLoader, RefusesBadOptions) {
   expect_refused({"21", "20"}, [](LoaderOptions& o) { o.batch_size = 21; });
   expect_refused({"workers", "0"}, [](LoaderOptions& o) { o.workers = 0; });
   expect_refused({"prefetch", "-1"}, [](LoaderOptions& o) { o.prefetch = -1; });
+  expect_refused({"repeated_augmentation", "0"}, [](LoaderOptions& o) { o.sampler.repeats = 0; });
   expect_refused({"flip", "2"}, [](LoaderOptions& o) { o.augmentation.flip = 2; });
   expect_refused({"8x8", "image_size 9"}, [](LoaderOptions& o) { o.augmentation.image_size = 9; });
   const LoaderOptions options = plain_options();

@@ -17,7 +17,7 @@ namespace {
 
 std::string program_path(const std::string& name) {
   const char* folder = std::getenv("ENTANGLE_PROGRAMS");
-  const std::string path = std::filesystem::absolute(std::string(folder == nullptr ? "." : folder) + "/" + name);
+  const std::string path = std::filesystem::absolute(std::filesystem::path(folder == nullptr ? "." : folder) / name);
   CHECK(access(path.c_str(), X_OK) == 0, "there is no program ", path, ": build it, or set ENTANGLE_PROGRAMS");
   return path;
 }

@@ -1,4 +1,5 @@
-// Runs the built programs as a user does. They are looked for in the folder that ENTANGLE_PROGRAMS names, else here.
+// Runs the built programs as a user does. They are looked for in the folder that ENTANGLE_PROGRAMS names, else here; an
+// absolute path is taken as it is.
 #pragma once
 
 #include <sys/types.h>

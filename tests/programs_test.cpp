@@ -213,17 +213,77 @@ TEST_F(Programs, EvaluationRepeatsTheSearchToTheDigit) {
       {"evaluate_subnet", "--weights", checkpoint("run"), "--architecture", dir.path("run/best_architecture.json")});
   EXPECT_EQ(line_with(evaluated.out, "test  top-1"), test) << evaluated.err;
   const Outcome ranking = run({"evaluate_subnet", "--run", dir.path("run"), "--split", "ranking", "--threads", "1"});
-  const std::string score = line_with(found.out, "top-1");
-  EXPECT_EQ(line_with(ranking.out, "top-1").substr(0, 12), score.substr(0, 12)) << ranking.out << found.out;
+  const std::string score = line_with(ranking.out, "top-1").substr(0, 12);
+  EXPECT_NE(line_with(found.out, "best of").find(score), std::string::npos) << ranking.out << found.out;
 
   const std::string log = read_raw(dir.path("run/search.jsonl"));
   EXPECT_EQ(line_with(run(search).out, "test  top-1"), test) << "from the log alone";
   EXPECT_EQ(read_raw(dir.path("run/search.jsonl")), log);
+  // The record of the end: none of the test images was read before, and then each once.
+  EXPECT_NE(log.find("\"images\":30,\"loss\""), std::string::npos) << log;
+  EXPECT_NE(log.find("\"reads\":30,\"reads_before\":0"), std::string::npos) << log;
   expect_user_error({"search_subnets", "--run", dir.path("run"), "--max-params", "7k"}, {"search.jsonl", "max_params"});
   expect_user_error({"search_subnets", "--run", dir.path("run"), "--max-params", "10", "--output", dir.path("other")},
                     {"10"});
   expect_user_error({"search_subnets", "--run", dir.path("run"), "--images", "41", "--output", dir.path("other")},
                     {"41", "40"});
+}
+
+// Whatever is left of the logs after a kill, the same command ends with the same logs, winner, front and table.
+TEST_F(Programs, ASearchForTheFrontUnderLatencyIsResumedAndCompared) {
+  expect_trains("run", {"--epochs", "1"});
+  const std::vector<std::string> search = {"search_subnets",
+                                           "--run",
+                                           dir.path("run"),
+                                           "--algorithm",
+                                           "nsga2",
+                                           "--compare",
+                                           "random,evolution",
+                                           "--objectives",
+                                           "params,latency",
+                                           "--max-latency-ms",
+                                           "1000",
+                                           "--verify",
+                                           "6",
+                                           "--threads",
+                                           "1"};
+  const Outcome whole = run(search);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  for (const char* part :
+       {"architectures meet the limits:  params ", "| top-1 | params | latency | architecture |", "| nsga2 | 8 |",
+        "| random | 8 |", "| evolution | 8 |", "latency of 6 subnets cut out", "Spearman"}) {
+    EXPECT_NE(whole.out.find(part), std::string::npos) << part << whole.out;
+  }
+  const std::vector<std::string> files = {"search.jsonl", "search-random.jsonl",    "search-evolution.jsonl",
+                                          "front.json",   "best_architecture.json", "latency.json"};
+  std::vector<std::string> want;
+  for (const std::string& file : files) want.push_back(read_raw(dir.path("run/" + file)));
+  for (const size_t cut : {want[0].size() / 2, want[0].size() - 2}) {
+    write_raw(dir.path("run/search.jsonl"), want[0].substr(0, cut));
+    write_raw(dir.path("run/search-random.jsonl"), want[1].substr(0, cut / 2));
+    std::filesystem::remove(dir.path("run/front.json"));
+    const Outcome again = run(search);
+    ASSERT_EQ(again.status, 0) << again.err;
+    for (size_t i = 0; i < files.size(); ++i) EXPECT_EQ(read_raw(dir.path("run/" + files[i])), want[i]) << files[i];
+    EXPECT_EQ(line_with(again.out, "| nsga2 |"), line_with(whole.out, "| nsga2 |"));
+  }
+}
+
+TEST_F(Programs, LimitsThatNothingMeetsNameTheNearest) {
+  expect_trains("run", {"--epochs", "1"});
+  const auto refused = [&](const std::vector<std::string>& limits, const std::vector<std::string>& parts) {
+    std::vector<std::string> command = {"search_subnets", "--run", dir.path("run"), "--threads", "1"};
+    command.insert(command.end(), limits.begin(), limits.end());
+    expect_user_error(command, parts);
+    EXPECT_FALSE(std::filesystem::exists(dir.path("run/search.jsonl")));
+  };
+  refused({"--max-macs", "10"}, {"meets macs <= 10;", "max_macs at least "});
+  refused({"--min-activation-memory", "1G"}, {"activation_bytes >= 1000000000", "min_activation_bytes at most "});
+  refused({"--max-latency-ms", "0.000001"}, {"latency <= 1e-06 ms", "max_latency at least ", " ms"});
+  refused({"--min-params", "9k", "--max-params", "8k"}, {"min_params 9000 is above max_params 8000"});
+  refused({"--compare", "evolution"}, {"--compare evolution is the search's own algorithm"});
+  refused({"--objectives", "speed"}, {"'speed' is not a cost"});
+  EXPECT_EQ(run({"search_subnets", "--compare", "magic"}).status, 2);
 }
 
 TEST_F(Programs, EvaluationWritesLogitsOfAFileOfImages) {

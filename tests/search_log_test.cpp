@@ -26,30 +26,59 @@ TEST(SearchLog, KilledAnywhereItEndsAsIfItHadNotBeen) {
       return small_fitness(a);
     };
     try {
-      search(small_space(), options, dying, small_params, log);
+      run(small_table(), options, dying, log);
       EXPECT_EQ(killed_at, 32) << "only then is it done before";
     } catch (const std::runtime_error& error) {
       EXPECT_STREQ(error.what(), "killed");
     }
     int again = 0;
     const Fitness counting = [&](const Architecture& a) { return ++again, small_fitness(a); };
-    expect_same(search(small_space(), options, counting, small_params, log), whole);
+    expect_same(run(small_table(), options, counting, log), whole);
     EXPECT_EQ(read(log), bytes) << killed_at;
     EXPECT_EQ(again, 32 - killed_at);
   }
 }
 
 TEST(SearchLog, CutAtAnyByteItIsRepaired) {
-  TemporaryDirectory dir;
-  SearchOptions options = small_options();
-  options.population = 3, options.generations = 2, options.mutations = options.crossovers = 1;
-  const SearchResult whole = run_small(options, dir.path("whole"));
-  const std::string bytes = read(dir.path("whole")), log = dir.path("cut");
-  for (size_t length = 0; length <= bytes.size(); length += length + 7 <= bytes.size() ? 7 : 1) {
-    write(log, bytes.substr(0, length));
-    expect_same(run_small(options, log), whole);
-    ASSERT_EQ(read(log), bytes) << length;
+  for (const char* algorithm : {"evolution", "random", "nsga2"}) {
+    TemporaryDirectory dir;
+    SearchOptions options = small_options();
+    options.algorithm = algorithm;
+    options.population = 3, options.generations = 2, options.mutations = options.crossovers = 1;
+    const SearchResult whole = run_small(options, dir.path("whole"));
+    const std::string bytes = read(dir.path("whole")), log = dir.path("cut");
+    for (size_t length = 0; length <= bytes.size(); length += length + 11 <= bytes.size() ? 11 : 1) {
+      write(log, bytes.substr(0, length));
+      expect_same(run_small(options, log), whole);
+      ASSERT_EQ(read(log), bytes) << algorithm << length;
+    }
   }
+}
+
+TEST(SearchLog, TheRecordOfTheEndIsTheLastLine) {
+  TemporaryDirectory dir;
+  const std::string path = dir.path("log");
+  const auto reopened = [&](const std::string& record) {
+    FitnessEvaluator evaluator(small_fitness);
+    SearchLog log(path);
+    search(small_table(), small_options(), evaluator, log);
+    const std::string found = log.end();
+    if (!record.empty()) log.record_end(record);
+    return found;
+  };
+  EXPECT_EQ(reopened(""), "");
+  EXPECT_EQ(reopened("{\"test\":{\"top1\":3}}"), "");
+  EXPECT_EQ(reopened(""), "{\"test\":{\"top1\":3}}");
+  const std::string bytes = read(path);
+  const size_t last = bytes.rfind('\n', bytes.size() - 2) + 1;
+  EXPECT_EQ(bytes.substr(last), "{\"end\":{\"test\":{\"top1\":3}}}\n");
+  write(path, bytes.substr(0, bytes.size() - 4));  // torn: as if it had not been written
+  EXPECT_EQ(reopened(""), "");
+  EXPECT_EQ(read(path), bytes.substr(0, last));
+  write(path, bytes.substr(0, last) + "{\"end\":{\n");
+  expect_contains(message_of([&] { reopened(""); }), "line 34: the record of the end is damaged");
+  write(path, bytes + bytes.substr(last));
+  expect_contains(message_of([&] { reopened(""); }), "line 34: the search ends before this line");
 }
 
 TEST(SearchLog, EachLineIsThereWhenTheNextCandidateIsEvaluated) {
@@ -61,7 +90,7 @@ TEST(SearchLog, EachLineIsThereWhenTheNextCandidateIsEvaluated) {
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), ++lines);
     return small_fitness(a);
   };
-  search(small_space(), small_options(), fitness, small_params, log);
+  run(small_table(), small_options(), fitness, log);
 }
 
 TEST(SearchLog, AnotherSearchIsRefusedByItsFirstDifference) {
@@ -70,7 +99,7 @@ TEST(SearchLog, AnotherSearchIsRefusedByItsFirstDifference) {
   run_small(small_options(), log);
   const std::string bytes = read(log);
   const auto refused = [&](SearchOptions options, const SearchSpace& space = small_space()) {
-    return message_of([&] { search(space, options, small_fitness, small_params, log); });
+    return message_of([&] { run(small_table(space), options, small_fitness, log); });
   };
   SearchOptions options = small_options();
   options.seed = 5;
@@ -83,9 +112,9 @@ TEST(SearchLog, AnotherSearchIsRefusedByItsFirstDifference) {
   space.embed_dim = {8, 16};
   expect_contains(refused(small_options(), space), "space.embed_dim is [8,16,24] there and [8,16] here");
   std::string newer = bytes;
-  newer.replace(newer.find("\"format_version\":1"), 18, "\"format_version\":2");
+  newer.replace(newer.find("\"format_version\":2"), 18, "\"format_version\":3");
   write(log, newer);
-  expect_contains(refused(small_options()), "format_version is 2 there and 1 here");
+  expect_contains(refused(small_options()), "format_version is 3 there and 2 here");
   EXPECT_EQ(read(log), newer) << "a refused log is left as it was";
 }
 

@@ -9,8 +9,10 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "search/search.h"
+#include "search/search_log.h"
 
 namespace entangle {
 namespace small_search {
@@ -23,6 +25,45 @@ inline int64_t small_params(const Architecture& a) {
   for (size_t i = 0; i < a.num_heads.size(); ++i)
     sum += a.embed_dim * (a.num_heads[i] + hidden_width(4, a.mlp_ratio[i]));
   return sum;
+}
+
+// The same, layer by layer, with multiply-accumulates that reward other genes, and a latency that no formula gives.
+inline CostTable small_table(const SearchSpace& space = small_space()) {
+  return CostTable(
+      space,
+      [](int width) {
+        return Costs{10 * width, 7 * width * width, 100 + width, 5000};
+      },
+      [](int width, int heads, double ratio) {
+        const int64_t hidden = hidden_width(4, ratio);
+        return Costs{width * (heads + hidden), width * (heads * heads + 3 * hidden), width * heads,
+                     1000 + 977 * heads + 131 * hidden + 17 * (width * heads * hidden % 7)};
+      });
+}
+
+// Every architecture of a space, by recursion over its genes.
+inline void each_block(const SearchSpace& space, Architecture& a, size_t block, std::vector<Architecture>& out) {
+  if (block == a.num_heads.size()) {
+    out.push_back(a);
+    return;
+  }
+  for (const int heads : space.num_heads) {
+    for (const double ratio : space.mlp_ratio) {
+      a.num_heads[block] = heads, a.mlp_ratio[block] = ratio;
+      each_block(space, a, block + 1, out);
+    }
+  }
+}
+
+inline std::vector<Architecture> every_architecture(const SearchSpace& space) {
+  std::vector<Architecture> out;
+  for (const int depth : space.depth) {
+    for (const int width : space.embed_dim) {
+      Architecture a = Architecture::uniform(depth, width, 1, 1);
+      each_block(space, a, 0, out);
+    }
+  }
+  return out;
 }
 
 // Smooth, largest for the largest, and different for different architectures.
@@ -76,15 +117,25 @@ inline void expect_same(const SearchResult& a, const SearchResult& b) {
   ASSERT_EQ(a.candidates.size(), b.candidates.size());
   for (size_t i = 0; i < a.candidates.size(); ++i) {
     EXPECT_EQ(a.candidates[i].architecture, b.candidates[i].architecture) << i;
-    EXPECT_EQ(a.candidates[i].params, b.candidates[i].params) << i;
+    EXPECT_EQ(a.candidates[i].costs, b.candidates[i].costs) << i;
+    EXPECT_EQ(a.candidates[i].images, b.candidates[i].images) << i;
+    EXPECT_EQ(a.candidates[i].stopped, b.candidates[i].stopped) << i;
     EXPECT_EQ(a.candidates[i].accuracy, b.candidates[i].accuracy) << i;
     EXPECT_EQ(a.candidates[i].generation, b.candidates[i].generation) << i;
   }
   EXPECT_EQ(a.best.architecture, b.best.architecture);
 }
 
+// `log` names a file; empty: none.
+inline SearchResult run(const CostTable& table, const SearchOptions& options, const Fitness& fitness,
+                        const std::string& log = "", const SearchProgress& progress = nullptr) {
+  FitnessEvaluator evaluator(fitness);
+  SearchLog file(log);
+  return search(table, options, evaluator, file, progress);
+}
+
 inline SearchResult run_small(const SearchOptions& options, const std::string& log = "") {
-  return search(small_space(), options, small_fitness, small_params, log);
+  return run(small_table(), options, small_fitness, log);
 }
 
 }  // namespace small_search

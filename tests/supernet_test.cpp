@@ -248,6 +248,18 @@ TEST(Supernet, DroppedImagesAreNotComputed) {
   EXPECT_TRUE(some_branch_is_empty);
 }
 
+TEST(Supernet, StagesGiveTheBitsOfTheWholePass) {
+  const Supernet net(small_config(), 3);
+  const Architecture a = mixed_architecture();
+  const Tensor images = random_images(net.config(), 3);
+  ResidualStream stream = net.stem(images, a.embed_dim);
+  for (size_t i = 0; i < a.num_heads.size(); ++i)
+    stream = net.block(stream, static_cast<int64_t>(i), a.num_heads[i], a.mlp_ratio[i]);
+  EXPECT_EQ(net.head(stream).to_vector(), net.forward(images, a).to_vector());
+  EXPECT_THROW(net.block(stream, 3, 1, 1), Error);
+  EXPECT_THROW(net.stem(Tensor::zeros({1, 1, 12, 12}), 16), Error);
+}
+
 TEST(Supernet, RefusesWhatDoesNotFit) {
   const Supernet net(small_config(), 1);
   const Tensor images = random_images(net.config(), 1);

@@ -134,7 +134,7 @@ int main(int argc, char** argv) {
   return program.run(argc, argv, [&] {
     CHECK(batch >= 1 && batch <= 65536, "--batch is ", batch, ", but must lie in 1 .. 65536");
     const Config config = load_config(space, program.settings());
-    const Architecture architecture = resolve_architecture(arch, config.space);
+    const Architecture architecture = resolve_architecture(arch, config);
     if (!forward_only) {
       check_memory(config.model, architecture, batch, {cost_of(config.model, config.model.full()).params, 0},
                    program.device(), "--batch");

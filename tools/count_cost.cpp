@@ -49,9 +49,9 @@ int main(int argc, char** argv) {
   program.settings_option();
   return program.run(argc, argv, [&] {
     const Config config = load_config(config_name, program.settings());
-    const Json result = architecture.empty()
+    const Json result = architecture.empty() && !config.subnet
                             ? describe_space(config, batch)
-                            : to_json(cost_of(config.model, resolve_architecture(architecture, config.space), batch));
+                            : to_json(cost_of(config.model, resolve_architecture(architecture, config), batch));
     std::printf("%s\n", result.dump().c_str());
   });
 }

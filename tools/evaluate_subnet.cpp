@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kExamples =
     "  ./evaluate_subnet --run runs/fashion-mnist\n"
     "  ./evaluate_subnet --weights runs/fashion-mnist/checkpoint.safetensors --architecture max\n"
-    "  ./evaluate_subnet --weights supernet-tiny.safetensors --config T --architecture published:T --data "
+    "  ./evaluate_subnet --weights supernet-tiny.pth --config T --architecture published:T --data "
     "imagenet:DIR\n"
     "  ./evaluate_subnet --weights W.safetensors --architecture A.json --input B.safetensors --output L.safetensors\n";
 
@@ -64,11 +64,12 @@ void evaluate_data(const Flags& flags, const LoadedModel& model, const Architect
 
 void run_program(Flags flags, const std::vector<std::string>& settings, DeviceKind device) {
   if (!flags.run.empty()) flags.weights = flags.run + "/checkpoint.safetensors";
-  if (!flags.run.empty() && flags.architecture.empty()) flags.architecture = flags.run + "/best_architecture.json";
   CHECK(!flags.weights.empty(), "no weights: give --weights FILE or --run DIR");
-  CHECK(!flags.architecture.empty(), "no architecture: give --architecture FILE, min, mean, max or published:T|S|B");
   const LoadedModel model = load_model(flags.weights, flags.config, device, settings);
-  const Architecture architecture = resolve_architecture(flags.architecture, model.config.space);
+  if (!flags.run.empty() && flags.architecture.empty() && !model.config.subnet) {
+    flags.architecture = flags.run + "/best_architecture.json";
+  }
+  const Architecture architecture = resolve_architecture(flags.architecture, model.config);
   model.config.model.check_fits(architecture);
   if (flags.input.empty()) {
     evaluate_data(flags, model, architecture);
@@ -86,7 +87,7 @@ int main(int argc, char** argv) {
   Flags flags;
   CLI::App& app = program.app();
   CLI::Option* run = app.add_option("--run", flags.run, "directory of a run: its checkpoint and its best architecture");
-  app.add_option("--weights", flags.weights, "a weights file")->excludes(run);
+  app.add_option("--weights", flags.weights, "a weights file, .safetensors or .pth")->excludes(run);
   app.add_option("--architecture", flags.architecture, "a file, min, mean, max or published:T|S|B");
   app.add_option("--config", flags.config, "a configuration, where the weights carry none");
   app.add_option("--split", flags.split, "test, or ranking: the held-out images that a search ranks on")

@@ -4,10 +4,12 @@
 
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
 #include "tools/common/memory_check.h"
+#include "tools/common/models.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trainer.h"
 
@@ -18,16 +20,22 @@ constexpr const char* kExamples =
     "  ./train_supernet                                  Fashion-MNIST, a few minutes on two cores\n"
     "  ./train_supernet --epochs 30 --output runs/long\n"
     "  ./train_supernet --resume                         continues an interrupted run\n"
+    "  ./train_supernet --init supernet-tiny.pth --config T --data imagenet:DIR --output runs/T\n"
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
 
 struct Flags {
-  std::string config, output;
+  std::string config, output, init;
   std::vector<std::string> settings;  // all that the command line says about the configuration
   bool resume = false;
 };
 
 // What the command line asks for; for a resume without --config, on top of what the run has.
 Config wanted_config(const Flags& flags, const std::string& stored) {
+  if (!flags.init.empty()) {
+    Config config = config_of(flags.init, flags.config, flags.settings);
+    config.model.qkv_bias = qkv_bias_of(flags.init);
+    return config;
+  }
   if (!flags.config.empty()) return load_config(flags.config, flags.settings);
   if (stored.empty()) return load_config("fashion-mnist", flags.settings);
   return parse_config(read_text_file(stored), stored, flags.settings);
@@ -38,17 +46,6 @@ std::string output_of(const Flags& flags) {
   return "runs/" + (flags.config.empty() ? "fashion-mnist" : load_config(flags.config).name);
 }
 
-// A resumed run keeps its configuration: what the command line says about it must agree.
-Config resumed_config(const Flags& flags, const std::string& output) {
-  const std::string stored = output + "/config.yaml";
-  CHECK(std::filesystem::exists(stored), output, " holds no run to resume; start one without --resume");
-  const Config before = parse_config(read_text_file(stored), stored);
-  const std::string difference = first_difference(before, wanted_config(flags, stored));
-  CHECK(difference.empty(), "a resumed run keeps its configuration, but ", difference,
-        "; leave that away, or start another run with --output");
-  return before;
-}
-
 void print_next_command(const Config& config, const std::string& output) {
   const double smallest = static_cast<double>(cost_of(config.model, config.space.smallest()).params);
   const double largest = static_cast<double>(cost_of(config.model, config.space.largest()).params);
@@ -57,14 +54,21 @@ void print_next_command(const Config& config, const std::string& output) {
 
 void train(const Flags& flags, DeviceKind device) {
   const std::string output = output_of(flags);
-  const Config config = flags.resume ? resumed_config(flags, output) : wanted_config(flags, "");
+  const Config config =
+      flags.resume ? resumed_config(output, [&](const std::string& stored) { return wanted_config(flags, stored); })
+                   : wanted_config(flags, "");
+  CHECK(!config.subnet, "the configuration ", config.name,
+        " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
   const int64_t params = cost_of(config.model, config.model.full()).params;
-  check_memory(config.model, config.space.largest(), config.train.batch_size, {params, LoaderOptions().prefetch + 1},
-               device, "--batch-size");
+  check_memory(config.model, config.largest(), config.train.batch_size, {params, LoaderOptions().prefetch + 1}, device,
+               "--batch-size");
   const RunDirectory run(output);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
         " holds a run already: continue it with --resume, or start another with --output");
   Trainer trainer(config, run, flags.resume, device);
+  if (!flags.init.empty()) {
+    trainer.start_from([&](Supernet& supernet) { load_checkpoint(flags.init, supernet, false); });
+  }
   if (!flags.resume) write_file_atomically(run.config_file(), config.to_yaml());
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   std::printf("%s: %.3g architectures in %.2f M parameters\n", what.c_str(), config.space.count(),
@@ -85,8 +89,13 @@ int main(int argc, char** argv) {
   Program program("Trains a supernet: all architectures of a search space in one set of weights.", kExamples);
   Flags flags;
   program.app().add_option("--config", flags.config, "a file or a built-in name: fashion-mnist (default), T, S, B");
-  program.app().add_option("--output", flags.output, "the run's directory (default runs/<name of the configuration>)");
-  program.app().add_flag("--resume", flags.resume, "continue the run in that directory");
+  CLI::Option* output = program.app().add_option("--output", flags.output,
+                                                 "the run's directory (default runs/<name of the configuration>)");
+  CLI::Option* resume = program.app().add_flag("--resume", flags.resume, "continue the run in that directory");
+  program.app()
+      .add_option("--init", flags.init, "weights to begin with, .safetensors or .pth, instead of random ones")
+      ->needs(output)
+      ->excludes(resume);
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");

@@ -92,7 +92,8 @@ int64_t parse_number(const std::string& text) {
 Program::Program(const std::string& summary, const std::string& examples) : app_(summary) {
   app_.footer("\nExamples:\n" + examples);
   app_.set_version_flag("--version", kVersion);
-  app_.add_option("--device", device_, "cpu, cuda or cuda:N")->check(device_name());
+  app_.add_option("--device", device_, "cpu, cuda or cuda:N; a real GPU when one can be used, else cpu")
+      ->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
   app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(whole_number())->type_name("N");
   setting("--precision", "MODEL.precision", "of the operands of linear layers: fp32 or bf16");
@@ -127,7 +128,8 @@ void Program::settings_option() {
       ->allow_extra_args(false);
 }
 
-void Program::apply_common() const {
+void Program::apply_common() {
+  if (device_.empty()) device_ = has_gpu() ? "cuda" : "cpu";
   if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));
   set_threads(threads_);
 }

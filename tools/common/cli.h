@@ -45,14 +45,15 @@ class Program {
   // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments.
   int run(int argc, char** argv, const std::function<void()>& body);
 
+  // Of --device, within `body`; a real GPU when none was named and one can be used.
   DeviceKind device() const { return device_ == "cpu" ? DeviceKind::cpu : DeviceKind::cuda; }
   std::optional<uint64_t> seed() const { return seed_; }
 
  private:
-  void apply_common() const;
+  void apply_common();
 
   CLI::App app_;
-  std::string device_ = "cpu";
+  std::string device_;
   int threads_ = 0;
   std::optional<uint64_t> seed_;
   std::vector<std::string> settings_;

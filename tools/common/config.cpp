@@ -54,6 +54,7 @@ Bindings model_bindings(Config& c) {
       {"MODEL", "max_relative_position", &c.model.max_relative_position, {1, 16384}},
       {"MODEL", "global_pool", &c.model.global_pool},
       {"MODEL", "qkv_bias", &c.model.qkv_bias},
+      {"MODEL", "subnet", &c.subnet},
       {"MODEL", "init_std", &c.model.init_std, {0, 1}},
       {"MODEL", "precision", &c.model.precision},
   };
@@ -74,6 +75,12 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "beta2", &c.train.beta2, kPart},
       {"TRAIN", "eps", &c.train.eps, {1e-30, 1}},
       {"TRAIN", "clip_norm", &c.train.clip_norm, kRate},
+      {"TRAIN", "layer_decay", &c.train.layer_decay, {0.01, 1}},
+      {"TRAIN", "linear_probe", &c.train.linear_probe},
+      {"TRAIN", "teacher", &c.train.teacher},
+      {"TRAIN", "distillation", &c.train.distillation},
+      {"TRAIN", "distillation_share", &c.train.distillation_share, kShare},
+      {"TRAIN", "average_decay", &c.train.average_decay, kPart},
       {"TRAIN", "drop_path", &c.model.drop_path, kPart},
       {"TRAIN", "dropout", &c.model.dropout, kPart},
       {"TRAIN", "attention_dropout", &c.model.attention_dropout, kPart},
@@ -87,8 +94,12 @@ Bindings data_bindings(Config& c) {
   Augmentation& a = c.data.augmentation;
   return {
       {"DATA", "spec", &c.data.spec},
+      {"DATA", "split", &c.data.split},
       {"DATA", "held_out", &c.data.held_out, kCount},
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
+      {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},
+      {"DATA", "repeated_augmentation", &c.data.repeated_augmentation, {1, 64}},
+      {"DATA", "max_broken", &c.data.max_broken, kShare},
       {"DATA", "interpolation", &a.interpolation},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},
@@ -116,6 +127,15 @@ Bindings search_bindings(Config& c) {
       {"SEARCH", "seed", &o.seed, kSeed},
       {"SEARCH", "min_params", &o.min_params, kCount},
       {"SEARCH", "max_params", &o.max_params, kCount},
+      {"SEARCH", "min_macs", &o.min_macs, kCount},
+      {"SEARCH", "max_macs", &o.max_macs, kCount},
+      {"SEARCH", "min_activation_bytes", &o.min_activation_bytes, kCount},
+      {"SEARCH", "max_activation_bytes", &o.max_activation_bytes, kCount},
+      {"SEARCH", "min_latency_ms", &o.min_latency_ms, {0, 1e9}},
+      {"SEARCH", "max_latency_ms", &o.max_latency_ms, {0, 1e9}},
+      {"SEARCH", "objectives", &o.objectives},
+      {"SEARCH", "early_stop", &o.early_stop},
+      {"SEARCH", "batch_size", &c.search.batch_size, {1, 65536}},
       {"SEARCH", "images", &c.search.images, {1, kMany}},
   };
 }
@@ -214,12 +234,16 @@ void resolve(Config& config) {
   sort_choices(config.space.mlp_ratio);
   sort_choices(config.space.num_heads);
   config.data.augmentation.image_size = config.model.image_size;
+  CHECK(!config.subnet || config.retrain.depth > 0, "MODEL.subnet needs the section RETRAIN: the subnet");
+  if (config.subnet) config.model.dense = config.retrain;
+  check_retrain(config);
   config.model.validate();
   config.space.validate();
-  config.model.check_fits(config.space.largest());
+  if (!config.subnet) config.model.check_fits(config.space.largest());
+  CHECK(config.train.distillation == "hard" || config.train.distillation == "soft", "TRAIN.distillation is ",
+        config.train.distillation, ", but must be hard or soft");
   config.data.augmentation.validate();
   config.search.options.validate(config.space);
-  check_retrain(config);
 }
 
 }  // namespace
@@ -231,6 +255,22 @@ Config::Config() {
   data.augmentation.mixup_alpha = 0.8;
   data.augmentation.cutmix_alpha = 1.0;
   data.augmentation.label_smoothing = 0.1;
+}
+
+Config Config::dense(const Architecture& architecture) const {
+  architecture.validate();
+  Config config = *this;
+  config.subnet = true;
+  config.retrain = config.model.dense = architecture;
+  config.model.embed_dim = architecture.embed_dim;
+  config.model.depth = architecture.depth;
+  config.model.num_heads = *std::max_element(architecture.num_heads.begin(), architecture.num_heads.end());
+  config.model.mlp_ratio = *std::max_element(architecture.mlp_ratio.begin(), architecture.mlp_ratio.end());
+  config.space.embed_dim = {architecture.embed_dim};
+  config.space.depth = {architecture.depth};
+  config.space.num_heads = {static_cast<int>(config.model.num_heads)};
+  config.space.mlp_ratio = {config.model.mlp_ratio};
+  return config;
 }
 
 Schedule TrainConfig::schedule(int64_t steps_per_epoch) const {

@@ -22,6 +22,17 @@ struct TrainConfig {
   bool per_epoch = false;  // the published schedule, constant within an epoch
   double weight_decay = 0.05, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double clip_norm = 0;  // 0: no clipping
+  // Of fine-tuning. The learning rate of block i of d is lr * layer_decay^(d - i), that of the embeddings
+  // lr * layer_decay^(d + 1), that of the last norm and the head lr. linear_probe trains the head alone.
+  double layer_decay = 1;
+  bool linear_probe = false;
+  // Distillation from the weights in `teacher` (their largest architecture): targets become (1 - share) t + share q, with
+  // q the teacher's softmax (soft) or its best class (hard), as in DeiT without its extra token. Empty: none.
+  std::string teacher, distillation = "hard";
+  double distillation_share = 0.5;
+  // The average of the weights over steps, average = decay average + (1 - decay) weights; it is what held-out and test
+  // images are shown to. 0: none.
+  double average_decay = 0;
   uint64_t seed = 0;
   int64_t health_images = 1000;  // held-out images that the smallest, middle and largest subnet see after each epoch
 
@@ -30,14 +41,23 @@ struct TrainConfig {
 
 struct DataConfig {
   std::string spec;  // as --data; empty: to be given there
+  // Training images that a search ranks on and training leaves out: those in the file `split` (data/split_list.h); without one
+  // `held_out` of them, drawn with the seed.
+  std::string split;
   int64_t held_out = 10000;
   uint64_t split_seed = 0;
-  Augmentation augmentation;  // its image_size is the model's
+  DataOptions options;
+  // Of weights that say what their training held out, that record (load_model); it is no key of the file.
+  std::string recorded_split;
+  Augmentation augmentation;          // its image_size is the model's
+  int64_t repeated_augmentation = 1;  // how often an image comes in a row, each time augmented anew
+  double max_broken = 0.001;          // share of the images that may be broken before the run ends
 };
 
 struct SearchConfig {
   SearchOptions options;
   int64_t images = 10000;  // held-out images that rank the candidates
+  int64_t batch_size = 1;  // of limits on activation memory and latency
 };
 
 struct Config {
@@ -45,11 +65,16 @@ struct Config {
   SupernetConfig model;
   SearchSpace space;
   Architecture retrain;  // the fixed subnet of section RETRAIN; depth 0: none
+  bool subnet = false;   // MODEL.subnet: the weights are those of that subnet alone (model.dense)
   TrainConfig train;
   DataConfig data;
   SearchConfig search;
 
   Config();
+  // The configuration of one architecture's own weights; what is not of the network's shape stays as it is.
+  Config dense(const Architecture& architecture) const;
+  // The largest architecture that training draws.
+  Architecture largest() const { return subnet ? model.dense : space.largest(); }
   // All of it, in the order of the table; parse_config() of it gives the same configuration.
   std::string to_yaml() const;
 };

@@ -2,26 +2,46 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/check.h"
+#include "engine/device.h"
 #include "tools/common/progress.h"
 
 namespace entangle {
 
 EvaluationSet::EvaluationSet(std::shared_ptr<const Dataset> dataset, const DataSource& source,
                              std::vector<int64_t> indices, int64_t image_size, Keep keep)
-    : dataset_(std::move(dataset)), source_(source), indices_(std::move(indices)), image_size_(image_size) {
-  if (keep == Keep::yes) kept_ = load_for_evaluation(*dataset_, source_, indices_, 0, size(), image_size_);
+    : dataset_(std::move(dataset)),
+      source_(source),
+      indices_(std::move(indices)),
+      image_size_(image_size),
+      broken_(std::make_shared<BrokenImages>(static_cast<int64_t>(indices_.size()), source.max_broken)) {
+  if (keep == Keep::no) return;
+  kept_ = load_for_evaluation(*dataset_, source_, indices_, 0, size(), image_size_, broken_.get());
 }
 
 Batch EvaluationSet::load(int64_t begin, int64_t count) const {
-  if (kept_.count == 0) return load_for_evaluation(*dataset_, source_, indices_, begin, count, image_size_);
+  if (kept_.count == 0) {
+    return load_for_evaluation(*dataset_, source_, indices_, begin, count, image_size_, broken_.get());
+  }
   Batch part;
   part.count = count;
   const int64_t pixels = static_cast<int64_t>(kept_.images.size()) / kept_.count;
   part.images.assign(kept_.images.begin() + begin * pixels, kept_.images.begin() + (begin + count) * pixels);
   part.labels.assign(kept_.labels.begin() + begin, kept_.labels.begin() + begin + count);
   return part;
+}
+
+Batch EvaluationSet::gather(const std::vector<int64_t>& positions) const {
+  Batch all;
+  for (const int64_t position : positions) {
+    const Batch one = load(position, 1);
+    all.images.insert(all.images.end(), one.images.begin(), one.images.end());
+    all.labels.insert(all.labels.end(), one.labels.begin(), one.labels.end());
+  }
+  all.count = static_cast<int64_t>(positions.size());
+  return all;
 }
 
 std::string Evaluation::str() const {
@@ -51,17 +71,68 @@ void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& la
   }
 }
 
+namespace {
+
+// Logits of one architecture, batch after batch. On a GPU the second batch of a size is recorded, and the following ones are
+// launched as it was: a subnet's some hundred kernels are small, and launching them takes as long as running them.
+class Forward {
+ public:
+  Forward(const Supernet& supernet, const Architecture& architecture)
+      : supernet_(supernet), architecture_(architecture), device_(supernet.parameters().device()) {}
+
+  std::vector<float> logits(const Batch& batch) {
+    const SupernetConfig& model = supernet_.config();
+    if (images_.defined() && images_.size(0) == batch.count) {
+      copy_floats(images_.count(), batch.images.data(), DeviceKind::cpu, images_.data(), device_);
+      if (graph_ == nullptr && device_ == DeviceKind::cuda) {
+        graph_ = std::make_unique<LaunchGraph>([this] { logits_ = supernet_.forward(images_, architecture_); });
+      }
+    } else {
+      graph_.reset();
+      images_ =
+          Tensor::from({batch.count, model.in_channels, model.image_size, model.image_size}, batch.images, device_);
+    }
+    if (graph_ != nullptr) {
+      graph_->launch();
+    } else {
+      logits_ = supernet_.forward(images_, architecture_);
+    }
+    return logits_.to_vector();
+  }
+
+ private:
+  const Supernet& supernet_;
+  const Architecture& architecture_;
+  const DeviceKind device_;
+  Tensor images_, logits_;
+  std::unique_ptr<LaunchGraph> graph_;  // writes logits_
+};
+
+}  // namespace
+
+float label_margin(const float* logits, int64_t classes, int64_t label) {
+  float margin = std::numeric_limits<float>::infinity();
+  for (int64_t k = 0; k < classes; ++k) {
+    CHECK(std::isfinite(logits[k]), "the logits are not finite: the weights are broken");
+    if (k == label) continue;
+    const float difference = logits[label] - logits[k];
+    const bool lost = difference < 0 || (difference == 0 && k < label);
+    // A tie that is lost is the smallest loss there is.
+    margin = std::min(margin, lost ? std::min(difference, -std::numeric_limits<float>::min()) : difference);
+  }
+  return margin;
+}
+
 Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set,
                     int64_t batch) {
-  const SupernetConfig& model = supernet.config();
+  Forward forward(supernet, architecture);
   Evaluation evaluation;
   for (int64_t begin = 0; begin < set.size(); begin += batch) {
     const Batch part = set.load(begin, std::min(batch, set.size() - begin));
-    const Tensor images = Tensor::from({part.count, model.in_channels, model.image_size, model.image_size}, part.images,
-                                       supernet.parameters().device());
-    const Tensor logits = supernet.forward(images, architecture);
+    if (part.count == 0) continue;
+    const std::vector<float> logits = forward.logits(part);
     try {
-      add_logits(logits.to_vector(), part.labels, model.num_classes, evaluation);
+      add_logits(logits, part.labels, supernet.config().num_classes, evaluation);
     } catch (const Error& error) {
       RAISE(error.what(), " (architecture ", architecture.to_json(), ")");
     }

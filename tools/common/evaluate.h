@@ -22,15 +22,19 @@ class EvaluationSet {
   EvaluationSet(std::shared_ptr<const Dataset> dataset, const DataSource& source, std::vector<int64_t> indices,
                 int64_t image_size, Keep keep);
 
-  int64_t size() const { return static_cast<int64_t>(indices_.size()); }
-  // Images [begin, begin + count) as load_for_evaluation gives them.
+  // Of images kept, those that are not broken.
+  int64_t size() const { return kept_.count > 0 ? kept_.count : static_cast<int64_t>(indices_.size()); }
+  // Images [begin, begin + count) as load_for_evaluation gives them: broken ones are left out.
   Batch load(int64_t begin, int64_t count) const;
+  // The images at these positions, 0 .. size() - 1, in their order.
+  Batch gather(const std::vector<int64_t>& positions) const;
 
  private:
   std::shared_ptr<const Dataset> dataset_;
   DataSource source_;
   std::vector<int64_t> indices_;
   int64_t image_size_;
+  std::shared_ptr<BrokenImages> broken_;
   Batch kept_;
 };
 
@@ -51,5 +55,9 @@ Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, 
 // logit, or with an equal one and a smaller index. `loss` sums here; evaluate() divides at the end.
 void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& labels, int64_t classes,
                 Evaluation& evaluation);
+
+// By how much the label's logit exceeds the largest of the others: not negative where add_logits counts a top-1 hit, and
+// negative where it counts none. Throws Error when a logit is not finite.
+float label_margin(const float* logits, int64_t classes, int64_t label);
 
 }  // namespace entangle

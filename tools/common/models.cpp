@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "data/resize.h"
+#include "data/split_list.h"
 #include "engine/check.h"
 #include "nn/checkpoint.h"
 
@@ -40,6 +41,13 @@ Architecture resolve_architecture(const std::string& text, const SearchSpace& sp
   }
 }
 
+Architecture resolve_architecture(const std::string& text, const Config& config) {
+  const bool word = text.empty() || text == "min" || text == "middle" || text == "mean" || text == "max";
+  if (config.subnet && word) return config.model.dense;
+  CHECK(!text.empty(), "no architecture: give --architecture FILE, min, mean, max or published:T|S|B");
+  return resolve_architecture(text, config.space);
+}
+
 Config config_of(const std::string& weights, const std::string& config, const std::vector<std::string>& settings) {
   if (!config.empty()) return load_config(config, settings);
   const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
@@ -48,24 +56,32 @@ Config config_of(const std::string& weights, const std::string& config, const st
   return parse_config(carried->second, weights, settings);
 }
 
+QkvBias qkv_bias_of(const std::string& weights) {
+  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
+  const auto bias = metadata.find("qkv_bias");
+  return bias != metadata.end() && bias->second == "aligned" ? QkvBias::aligned : QkvBias::contiguous;
+}
+
 LoadedModel load_model(const std::string& weights, const std::string& config, DeviceKind device,
                        const std::vector<std::string>& settings) {
-  const std::map<std::string, std::string> metadata = read_checkpoint_metadata(weights);
   LoadedModel model;
   model.config = config_of(weights, config, settings);
-  const auto bias = metadata.find("qkv_bias");
-  const bool aligned = bias != metadata.end() && bias->second == "aligned";
-  model.config.model.qkv_bias = aligned ? QkvBias::aligned : QkvBias::contiguous;
+  model.config.model.qkv_bias = qkv_bias_of(weights);
   model.supernet = std::make_unique<Supernet>(model.config.model);
-  load_checkpoint(weights, *model.supernet, false, device);
+  const auto metadata = load_checkpoint(weights, *model.supernet, false, device);
+  const auto record = metadata.find(kSplitRecord);
+  if (record != metadata.end()) model.config.data.recorded_split = record->second;
   return model;
 }
 
 DataSource open_data_for(const Config& config, const std::string& spec) {
   const std::string& chosen = spec.empty() ? config.data.spec : spec;
   CHECK(!chosen.empty(), "configuration ", config.name, " names no data set; give --data SPEC");
-  DataSource source = open_data(chosen);
+  DataSource source = open_data(chosen, config.data.options);
   source.interpolation = parse_interpolation(config.data.augmentation.interpolation);
+  source.max_broken = config.data.max_broken;
+  // Small images are used as they are at their own size, and cropped and resized to another.
+  source.any_size = source.any_size || (source.side > 0 && source.side != config.model.image_size);
   for (const auto& part : {source.train, source.test}) {
     CHECK(part->classes() == config.model.num_classes, chosen, " has ", part->classes(), " classes, the model ",
           config.model.num_classes, " (MODEL.num_classes)");
@@ -89,11 +105,18 @@ std::vector<int64_t> all_indices(const Dataset& dataset) {
   return indices;
 }
 
+Split training_split(const DataConfig& config, const Dataset& train) {
+  if (!config.recorded_split.empty()) return read_split_record(config.recorded_split, train, "the checkpoint");
+  if (!config.split.empty()) return read_split_list(config.split, train);
+  return make_split(train, config.held_out, config.split_seed);
+}
+
 std::vector<int64_t> ranking_images(const Config& config, const DataSource& source) {
-  const Split split = make_split(*source.train, config.data.held_out, config.data.split_seed);
+  const Split split = training_split(config.data, *source.train);
   const int64_t available = static_cast<int64_t>(split.held_out.size());
   CHECK(config.search.images <= available, "the search is to rank on ", config.search.images,
-        " images (SEARCH.images, --images), but training held out ", available, " (DATA.held_out)");
+        " images (SEARCH.images, --images), but training held out ", available,
+        " (DATA.held_out, or the list DATA.split)");
   return spread(split.held_out, config.search.images);
 }
 

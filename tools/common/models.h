@@ -16,6 +16,9 @@ namespace entangle {
 // Throws Error naming what is wrong, and the known words when there is no such file.
 Architecture resolve_architecture(const std::string& text, const SearchSpace& space);
 
+// The same of a configuration; for weights of one architecture every word names that one, as does an empty text.
+Architecture resolve_architecture(const std::string& text, const Config& config);
+
 struct LoadedModel {
   Config config;
   std::unique_ptr<Supernet> supernet;
@@ -24,6 +27,9 @@ struct LoadedModel {
 // The configuration of weights: `config` where that is not empty, otherwise the one that the file carries; `settings` as in
 // load_config. Throws Error when there is neither.
 Config config_of(const std::string& weights, const std::string& config, const std::vector<std::string>& settings = {});
+
+// How the weights of a file share the QKV bias: as it says; contiguous, as published, when it does not.
+QkvBias qkv_bias_of(const std::string& weights);
 
 // --weights with their configuration, for inference. The layout of the QKV bias is the file's. Throws Error when there is no
 // configuration, or when the weights do not fit it.
@@ -38,6 +44,13 @@ DataSource open_data_for(const Config& config, const std::string& spec = "");
 // by class, some of each class.
 std::vector<int64_t> spread(const std::vector<int64_t>& indices, int64_t count);
 std::vector<int64_t> all_indices(const Dataset& dataset);
+
+// What training holds out and what it trains on: as the weights recorded it (data.recorded_split), as the list data.split says, or
+// drawn. Throws Error when a record or a list is not of this data.
+Split training_split(const DataConfig& config, const Dataset& train);
+
+// Metadata of a checkpoint: the key of that record.
+inline constexpr const char* kSplitRecord = "held_out";
 
 // The held-out images that rank the candidates of a search. Throws Error when there are fewer than SEARCH.images.
 std::vector<int64_t> ranking_images(const Config& config, const DataSource& source);

@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/check.h"
-#include "tools/common/config.h"
 
 namespace entangle {
 namespace {
@@ -75,6 +74,16 @@ RunDirectory::~RunDirectory() { close(lock_); }
 bool RunDirectory::has(const std::string& name) const {
   std::error_code ignored;
   return std::filesystem::exists(file(name), ignored);
+}
+
+Config resumed_config(const std::string& output, const std::function<Config(const std::string& stored)>& wanted) {
+  const std::string stored = output + "/config.yaml";
+  CHECK(std::filesystem::exists(stored), output, " holds no run to resume; start one without --resume");
+  const Config before = parse_config(read_text_file(stored), stored);
+  const std::string difference = first_difference(before, wanted(stored));
+  CHECK(difference.empty(), "a resumed run keeps its configuration, but ", difference,
+        "; leave that away, or start another run with --output");
+  return before;
 }
 
 RunLog::RunLog(const std::string& path, int64_t step) : path_(path) {

@@ -4,11 +4,15 @@
 //   config.yaml              the whole configuration of the run
 //   log.jsonl                one JSON object a line, one line a step
 //   checkpoint.safetensors   the newest checkpoint
+//   average.safetensors      the average of the weights at that checkpoint, where one is kept (TRAIN.average_decay)
 //   search.jsonl, best_architecture.json
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+
+#include "tools/common/config.h"
 
 namespace entangle {
 
@@ -31,6 +35,10 @@ class RunDirectory {
   std::string path_;
   int lock_ = -1;
 };
+
+// The configuration of the run in `output`, to go on with: what `wanted` makes of its file, from what the command line
+// says, must be the same. Throws Error that names the first difference, or that there is no run.
+Config resumed_config(const std::string& output, const std::function<Config(const std::string& stored)>& wanted);
 
 // log.jsonl, line by line. A line is complete, or it is the last one and torn: a line is written in one call.
 class RunLog {

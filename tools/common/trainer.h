@@ -1,8 +1,10 @@
-// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights.
+// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights. Of
+// weights of one architecture (MODEL.subnet) every step draws that one.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,9 +14,11 @@
 #include "nn/schedule.h"
 #include "nn/supernet.h"
 #include "tools/common/config.h"
+#include "tools/common/distillation.h"
 #include "tools/common/evaluate.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_directory.h"
+#include "tools/common/weight_average.h"
 
 namespace entangle {
 
@@ -27,12 +31,16 @@ class Trainer {
   // the start. Throws Error when data or checkpoint do not fit the configuration.
   Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device);
 
+  // Gives a run that has not begun other weights than those drawn from the seed, and writes the checkpoint of step 0, from
+  // which a resume starts.
+  void start_from(const std::function<void(Supernet&)>& initialise);
+
   // Trains until every epoch is done: true; or until an interrupt: false, after a checkpoint. Throws Error when a loss,
   // a gradient or a weight is not finite, naming the step, the architecture and the last good checkpoint.
   bool train();
 
-  // Prints the test accuracy of the smallest, middle and largest subnet. False when interrupted.
-  bool report_test() const;
+  // Prints the test accuracy of the smallest, middle and largest subnet, or of the only one. False when interrupted.
+  bool report_test();
 
   int64_t step() const { return step_; }
   const Supernet& supernet() const { return supernet_; }
@@ -49,6 +57,7 @@ class Trainer {
     std::shared_ptr<Readback> numbers;
   };
 
+  Split split_of_run() const;
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
@@ -57,20 +66,28 @@ class Trainer {
   void settle(const Step& step, Progress& progress);
   void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
+  Architecture draw(int64_t step) const;
   void save(const Architecture& last);
-  std::string health_report(std::string& summary) const;
+  std::string health_report(std::string& summary);
+  // The average of the weights, where there is one, in the network's place while the result lives.
+  std::unique_ptr<WeightAverage::InPlace> averaged();
   int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
 
   Config config_;
   const RunDirectory& run_;
   DeviceKind device_;
+  bool resume_;  // from a checkpoint
   DataSource source_;
   Split split_;
+  std::string split_record_;
   Supernet supernet_;
   BatchFeed feed_;
   int64_t steps_per_epoch_ = 0;
   Schedule schedule_;
   AdamWOptions adamw_;
+  std::vector<float> lr_scales_;  // of the parameters; empty: all 1
+  std::unique_ptr<Teacher> teacher_;
+  std::unique_ptr<WeightAverage> average_;
   std::unique_ptr<EvaluationSet> health_;
   // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
   static constexpr int kStepsUnderWay = 2;

@@ -1,0 +1,107 @@
+#include "tools/common/export.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "data/loader.h"
+#include "engine/check.h"
+#include "nn/checkpoint.h"
+#include "nn/subnet.h"
+
+namespace entangle {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// ImageNet's, for weights whose data set is not at hand.
+const std::vector<float> kMean = {0.485f, 0.456f, 0.406f}, kStdDev = {0.229f, 0.224f, 0.225f};
+
+Config config_of_form(const LoadedModel& model, const Architecture& architecture, ExportForm form) {
+  CHECK(
+      form == ExportForm::dense || !model.config.subnet,
+      "the published code takes the shapes of a supernet, not of one architecture; export from the supernet's weights");
+  Config config = form == ExportForm::dense ? model.config.dense(architecture) : model.config;
+  if (form == ExportForm::published) config.model.qkv_bias = QkvBias::contiguous;
+  return config;
+}
+
+}  // namespace
+
+Tensor images_to_check(const Config& config, const DataSource* source, int64_t count) {
+  const SupernetConfig& m = config.model;
+  const Shape shape = {count, m.in_channels, m.image_size, m.image_size};
+  std::vector<float> pixels(static_cast<size_t>(shape.count()));
+  if (source != nullptr) {
+    const Split split = training_split(config.data, *source->train);
+    const std::vector<int64_t> indices = spread(split.held_out.empty() ? split.train : split.held_out, count);
+    const Batch batch = load_for_evaluation(*source->train, *source, indices, 0, count, m.image_size);
+    return Tensor::from({batch.count, m.in_channels, m.image_size, m.image_size}, batch.images);
+  }
+  Rng rng(0, Stream::synthetic);
+  std::generate(pixels.begin(), pixels.end(), [&] { return static_cast<float>(normal(rng)); });
+  return Tensor::from(shape, pixels);
+}
+
+double check_logits(const std::vector<float>& got, const std::vector<float>& want, const Architecture& architecture) {
+  CHECK(got.size() == want.size(), "the export gives ", got.size(), " logits where the supernet's view gives ",
+        want.size());
+  const double c = 8.0 * (2 * architecture.depth + 2) * 0x1p-24;
+  double scale = 0, largest = 0;
+  for (const float value : want) scale = std::max(scale, std::fabs(static_cast<double>(value)));
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double expected = want[i], difference = std::fabs(got[i] - expected);
+    CHECK(difference <= c * (std::fabs(expected) + scale), "the export does not answer as the supernet's view: logit ",
+          i, " is ", got[i], " where the view has ", expected, "; nothing was written");
+    largest = std::max(largest, difference);
+  }
+  return largest;
+}
+
+std::string runner_metadata(const Config& config, const DataSource* source) {
+  const SupernetConfig& m = config.model;
+  CHECK(source != nullptr || m.in_channels == 3, "the normalisation of images with ", m.in_channels,
+        " channels is that of their data set; name it with --data");
+  Json hidden = Json::array();
+  for (int64_t i = 0; i < m.depth; ++i) hidden.push_back(hidden_width(m.embed_dim, m.ratio_of(i)));
+  const Json json = {{"image_size", m.image_size},
+                     {"patch_size", m.patch_size},
+                     {"in_channels", m.in_channels},
+                     {"num_classes", m.num_classes},
+                     {"embed_dim", m.embed_dim},
+                     {"head_dim", m.head_dim},
+                     {"num_heads", m.dense.num_heads},
+                     {"hidden", hidden},
+                     {"max_relative_position", m.relative_position ? m.max_relative_position : 0},
+                     {"absolute_position", m.absolute_position},
+                     {"global_pool", m.global_pool},
+                     {"bias_interleaved", m.qkv_bias == QkvBias::aligned},
+                     {"mean", source != nullptr ? source->mean : kMean},
+                     {"std", source != nullptr ? source->std_dev : kStdDev},
+                     {"always_resize", source == nullptr || source->any_size},
+                     {"bilinear", config.data.augmentation.interpolation == "bilinear"}};
+  return json.dump();
+}
+
+double export_subnet(const LoadedModel& model, const Architecture& architecture, ExportForm form, const Tensor& images,
+                     const DataSource* source, const std::string& output) {
+  const Config config = config_of_form(model, architecture, form);
+  Supernet subnet(config.model, 0);
+  CheckpointContent content;
+  content.optimizer = false;
+  content.metadata = {{"architecture", architecture.to_json()}, {"config", config.to_yaml()}};
+  const std::string& held_out = model.config.data.recorded_split;
+  if (!held_out.empty()) content.metadata[kSplitRecord] = held_out;
+  if (form == ExportForm::dense) {
+    content.metadata["runner"] = runner_metadata(config, source);
+    inherit_weights(*model.supernet, architecture, subnet);
+  } else {
+    lay_out_for_published_code(*model.supernet, architecture, subnet);
+  }
+  const std::vector<float> want = model.supernet->forward(images, architecture).to_vector();
+  const double difference = check_logits(subnet.forward(images, architecture).to_vector(), want, architecture);
+  save_checkpoint(output, subnet, content);
+  return difference;
+}
+
+}  // namespace entangle

@@ -1,0 +1,28 @@
+// What a search found, as files and as lines for the reader.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "search/front.h"
+
+namespace entangle {
+
+// A JSON list of {"accuracy", "architecture", "params", "macs", "activation_bytes", "latency_ns"}.
+std::string front_json(const std::vector<Candidate>& front);
+
+// A Markdown table: accuracy, the objectives, the architecture; of long fronts `rows` evenly spread rows.
+std::string front_table(const std::vector<Candidate>& front, const std::vector<Metric>& objectives, size_t rows);
+
+// Searches of one space, on the same images and within the same limits.
+struct NamedResult {
+  std::string name;
+  SearchResult result;
+};
+
+// A Markdown table: for each search its candidates, images looked at, the best accuracy and the share of the box of accuracy
+// and costs that its front covers, all on one scale (FrontScale), whose costs range over what meets the limits.
+std::string comparison_table(const std::vector<NamedResult>& searches, const std::vector<Metric>& objectives,
+                             const std::vector<Range>& ranges);
+
+}  // namespace entangle
