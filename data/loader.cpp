@@ -330,11 +330,12 @@ Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, cons
     check_image(image, image_size, normalizer.channels());  // before memory is asked for
     return true;
   };
-  const int64_t stride = normalizer.channels() * image_size * image_size, end = std::min(available, begin + count);
+  const int64_t end = std::min(available, begin + count);
   Batch batch;
   Image image;
   for (int64_t at = begin; at < end; ++at) {
     if (!fetch(indices[at], image)) continue;
+    const int64_t stride = normalizer.channels() * image_size * image_size;
     if (batch.count == 0) batch.images.reserve(static_cast<size_t>((end - at) * stride));
     batch.images.resize(static_cast<size_t>((batch.count + 1) * stride));
     place_image(image, Placement(), normalizer, image_size, batch.images.data() + batch.count * stride);

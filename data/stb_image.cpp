@@ -70,12 +70,6 @@ void* resize_block(void* memory, size_t old_bytes, size_t bytes) {
 #pragma GCC diagnostic ignored "-Wunused-but-set-variable"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wsign-compare"
-// On broken files its arithmetic overflows, and it copies nothing from nowhere; both are harmless. Accesses out of bounds
-// are still looked for.
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((no_sanitize("signed-integer-overflow", "shift", "nonnull-attribute"))), \
-                             apply_to = function)
-#endif
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
@@ -83,6 +77,3 @@ void* resize_block(void* memory, size_t old_bytes, size_t bytes) {
 #define STBI_SUPPORT_ZLIB
 #define STBI_NO_STDIO
 #include <stb/stb_image.h>
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif

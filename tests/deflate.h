@@ -12,7 +12,7 @@ using Bytes = std::vector<uint8_t>;
 
 inline void append(Bytes& to, const Bytes& more) { to.insert(to.end(), more.begin(), more.end()); }
 
-inline Bytes little_endian(uint32_t value, int bytes) {
+inline Bytes little_endian(uint64_t value, int bytes) {
   Bytes out;
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<uint8_t>(value >> (8 * i)));
   return out;

@@ -37,8 +37,12 @@ inline Bytes words(const std::vector<uint32_t>& values) {
 }
 
 inline Bytes doubles(const std::vector<double>& values) {
-  Bytes out(values.size() * sizeof(double));
-  std::memcpy(out.data(), values.data(), out.size());
+  Bytes out;
+  for (const double value : values) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    append(out, little_endian(bits, 8));
+  }
   return out;
 }
 

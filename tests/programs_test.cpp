@@ -181,13 +181,19 @@ void set_weights(const std::string& path, const std::map<std::string, float>& va
   write_safetensors(path, tensors, file.metadata());
 }
 
-// With a last norm of zeros the loss does not see the head, while the norm's gradient is too large for fp32.
+// With an MLP whose norm is zero the loss does not see its weights, while the norm's gradient is too large for fp32.
 TEST_F(Programs, AGradientThatIsNotFiniteStopsTheRunThoughTheLossIs) {
   Running running(dir.root(), train("run"));
   ASSERT_TRUE(wait_for_lines(dir.path("run/log.jsonl"), kStepsPerEpoch / 2));
   running.signal(SIGINT);
   ASSERT_EQ(running.wait().status, 0);
-  set_weights(checkpoint("run"), {{"norm.weight", 0.0f}, {"norm.bias", 0.0f}, {"head.weight", 3e38f}});
+  const std::string block = "blocks.0.";
+  set_weights(checkpoint("run"), {{block + "ffn_layer_norm.weight", 0.0f},
+                                  {block + "ffn_layer_norm.bias", 0.0f},
+                                  {block + "fc1.weight", 1e30f},
+                                  {block + "fc1.bias", 0.0f},
+                                  {block + "fc2.weight", 1e30f},
+                                  {block + "fc2.bias", 0.0f}});
   const std::string before = read_raw(checkpoint("run"));
   expect_user_error(train("run", {"--resume"}), {"the gradient is not finite", checkpoint("run") + " of step "});
   EXPECT_TRUE(read_raw(checkpoint("run")) == before);
