@@ -1,5 +1,5 @@
 # make            the library and every program (tools/*.cpp), at the root
-# make test       builds and runs every test; ends with "N passed, N failed"
+# make test       builds and runs every test; ends with "N passed, N failed"; TESTED="ops nn": those in tests/ops and tests/nn
 # make CUDA=0 …   without the GPU backend, which is built where nvcc is found; CUDA=emulated: its .cu files on the CPU
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
@@ -31,10 +31,12 @@ LIBRARY := $(BUILD)/libentangle.a
 COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
 NAMES := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 PROGRAMS := $(NAMES:%=$(BIN)%)
-TESTS := $(BUILD)/run_tests
+ALL_TESTED := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*_test.*))))
+TESTED ?= $(ALL_TESTED)
+TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subst $() ,_,$(strip $(TESTED))))
 
 all: $(NAMES)
-test: $(TESTS) $(PROGRAMS) $(BUILD)/runner
+test: $(TESTS) $(if $(filter tools,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
 	ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
 # The programs at the root are those of the build made last, but for builds that serve tests.
 $(NAMES) bench_kernels: %: $(BIN)%
@@ -53,7 +55,7 @@ $(BUILD)/runner: $(wildcard runner/*)
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -lyaml-cpp -ldl
-$(TESTS): $(call objects,tests/*.cpp tests/fuzz/*.cpp $(CUDA_TESTS)) $(COMMON) $(LIBRARY)
+$(TESTS): $(call objects,tests/main.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp

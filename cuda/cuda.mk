@@ -1,6 +1,5 @@
 # The GPU backend's part of the Makefile: how a .cu file is compiled, and what is linked.
 CUDA_SOURCES := cuda/*.cu $(if $(filter emulated,$(BACKEND)),cuda/emulator/*.cpp)
-CUDA_TESTS := tests/*.cu
 DEFINES += -DENTANGLE_CUDA
 
 ifeq ($(BACKEND),emulated)

@@ -13,7 +13,7 @@
 
 #include "data/loader.h"
 #include "engine/check.h"
-#include "tests/every_augmentation.h"
+#include "tests/data/every_augmentation.h"
 
 namespace entangle::made_up {
 

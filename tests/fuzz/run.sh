@@ -8,11 +8,11 @@ cd "$(dirname "$0")/../.."
 [ $# -ge 1 ] || { echo "usage: tests/fuzz/run.sh SECONDS [TARGET...]" >&2; exit 2; }
 seconds=$1
 shift
-targets=${*:-$(basename -s .cpp tests/fuzz/*.cpp)}
+targets=${*:-$(basename -s .cpp $(ls tests/fuzz/*.cpp | grep -v _test))}
 
 folder=build/fuzz
 sanitizers=address,undefined
-objects=$(ls data/*.cpp engine/*.cpp tests/fuzz/*.cpp | sed "s|^\(.*\)\.cpp$|$folder/\1.o|")
+objects=$(ls data/*.cpp engine/*.cpp tests/fuzz/*.cpp | grep -v _test | sed "s|^\(.*\)\.cpp$|$folder/\1.o|")
 CXXFLAGS=-DENTANGLE_FUZZ make -s KIND=$folder CXX="${CLANG:-clang++}" WARNINGS= \
   OPTIMISE="-O1 -g -fsanitize=fuzzer-no-link,$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer" $objects
 library=$folder/libfuzz.a

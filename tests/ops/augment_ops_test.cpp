@@ -1,0 +1,239 @@
+// The row of augment_images, and the images that training on a device sees against those of the loader's threads.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <thread>
+
+#include "data/batch_feed.h"
+#include "engine/device.h"
+#include "engine/memory.h"
+#include "engine/ops.h"
+#include "tests/data/every_augmentation.h"
+#include "tests/ops/harness.h"
+#include "tests/ops/reference_augment.h"
+
+namespace entangle {
+namespace {
+
+// A copy of an array on a device.
+template <class T>
+class OnDevice {
+ public:
+  OnDevice(const std::vector<T>& values, DeviceKind device)
+      : bytes_(values.size() * sizeof(T)), device_(device), memory_(static_cast<T*>(allocate(bytes_, device))) {
+    copy_bytes(bytes_, values.data(), DeviceKind::cpu, memory_, device);
+  }
+  ~OnDevice() { deallocate(memory_, device_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  const T* data() const { return memory_; }
+
+ private:
+  size_t bytes_;
+  DeviceKind device_;
+  T* memory_;
+};
+
+struct AugmentCase {
+  AugmentShape shape;
+  std::vector<ImagePlan> plans;
+  std::vector<float> table;
+  std::vector<uint8_t> pixels;
+};
+
+// Every combination of being moved (a little, or out of sight), flipped and erased (in a corner, everywhere, not).
+AugmentCase draw_case(const AugmentShape& shape) {
+  AugmentCase c = {shape, {}, {}, {}};
+  Rng rng(9, Stream::synthetic, static_cast<uint64_t>(shape.batch * 1000 + shape.size));
+  for (int64_t i = 0; i < shape.batch; ++i) {
+    ImagePlan plan;
+    const int64_t reach = i % 5 == 4 ? 3 * shape.size : (shape.size + 1) / 2;
+    if (i % 5 != 0) plan.placement = {rng.below(2 * reach + 1) - reach, rng.below(2 * reach + 1) - reach, i % 2 == 1};
+    const int64_t height = 1 + rng.below(shape.size), width = 1 + rng.below(shape.size);
+    if (i % 3 != 0) plan.erased = {rng.below(shape.size - height + 1), shape.size - width, height, width};
+    if (i % 7 == 5) plan.erased = {0, 0, shape.size, shape.size};
+    plan.first_noise = (static_cast<uint64_t>(i) << 32) + static_cast<uint64_t>(i) * 3;  // at any place of a block
+    c.plans.push_back(plan);
+  }
+  for (int64_t k = 0; k < 256 * shape.channels; ++k) c.table.push_back(static_cast<float>(rng.uniform(-3, 3)));
+  for (int64_t k = 0; k < shape.batch * shape.channels * shape.size * shape.size; ++k) {
+    c.pixels.push_back(static_cast<uint8_t>(rng.below(256)));
+  }
+  return c;
+}
+
+std::vector<float> run_augment(const AugmentCase& c, DeviceKind device, const Variation& variation, Faults& faults) {
+  variation.choose();
+  const OnDevice<ImagePlan> plans(c.plans, device);
+  const OnDevice<float> table(c.table, device);
+  const OnDevice<uint8_t> pixels(c.pixels, device);
+  Guarded out(static_cast<int64_t>(c.pixels.size()), device);
+  kernels::augment_images.on(device)(c.shape, plans.data(), table.data(), pixels.data(), out.data());
+  out.check("the images", faults);
+  return out.values();
+}
+
+// What is neither noise nor a mixture has the bits of the table.
+void compare_exact_values(const std::string& what, const std::vector<float>& got,
+                          const reference::Array<reference::Bounded>& want, Faults& faults) {
+  for (size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    if (want[i].error != 0 || bits_of(got[i]) == bits_of(static_cast<float>(want[i].value))) continue;
+    faults.push_back(what + ": value " + std::to_string(i) + " is not that of the table");
+    return;
+  }
+}
+
+Faults check_augment() {
+  const SettingsScope restore;
+  const RngKey key = rng_key(5, Stream::augmentation, 3);
+  const Mix none, mixup = {0.3, {}}, all_of_the_partner = {0, {}};
+  const AugmentShape shapes[] = {{1, 1, 1, key, none},
+                                 {2, 3, 5, key, mixup},
+                                 {5, 2, 7, key, {0.8, {1, 2, 3, 4}}},
+                                 {9, 1, 28, key, none},
+                                 {8, 3, 16, key, mixup},
+                                 {6, 1, 33, key, {0.5, {0, 30, 33, 3}}},
+                                 {7, 3, 33, key, mixup},
+                                 {3, 1, 40, key, {0.2, {5, 0, 32, 40}}},
+                                 {4, 2, 4, key, {1, {0, 1, 2, 2}}},
+                                 {2, 1, 3, key, all_of_the_partner},
+                                 {0, 3, 8, key, none},
+                                 {4, 1, 9, key, {0, {0, 0, 9, 9}}}};
+  Faults faults;
+  for (const AugmentShape& shape : shapes) {
+    const AugmentCase c = draw_case(shape);
+    const auto want = reference::augment_images(shape, c.plans, c.table, c.pixels);
+    for (const Place& place : places()) {
+      place.choose();
+      const std::vector<Variation> variations = variations_of(place.device);
+      const std::vector<float> once = run_augment(c, place.device, variations[0], faults);
+      for (const Variation& variation : variations) {
+        const std::string what =
+            describe(place.name + ": batch, channels, size", {shape.batch, shape.channels, shape.size});
+        const std::vector<float> again = run_augment(c, place.device, variation, faults);
+        compare(what, again, want, 2, faults);
+        compare_exact_values(what, again, want, faults);
+        compare_bits(what + ", " + variation.name, again, once, faults);
+      }
+    }
+  }
+  return faults;
+}
+
+const Row augment_row("augment_images", {"augment_images"}, check_augment);
+
+// ------------------------------------------------------------------------------------------------------------- feed ---
+
+LoaderOptions training_options(int64_t size) {
+  LoaderOptions options;
+  options.batch_size = 7;
+  options.seed = 4;
+  options.workers = 2;
+  options.prefetch = 1;
+  options.augmentation = every_augmentation(size);
+  return options;
+}
+
+std::vector<int64_t> first_indices(int64_t count) {
+  std::vector<int64_t> indices(static_cast<size_t>(count));
+  std::iota(indices.begin(), indices.end(), 0);
+  return indices;
+}
+
+// Within two roundings of a mixed value, which is at most as large as its parts.
+void expect_same_images(const std::vector<float>& got, const std::vector<float>& want, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  float largest = 0;
+  for (const float value : want) largest = std::max(largest, std::fabs(value));
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 0x1p-23 * largest) << what << ", value " << i;
+}
+
+// Both sequences, with a jump to a later epoch in between, after which the loader's threads have time to write to their
+// batches. Results are read at the end, after every copy was started: a missing event or wait shows.
+void expect_same_feed(const DataSource& source, int64_t images, const LoaderOptions& options, const Place& place) {
+  LoaderOptions staged = options;
+  staged.form = BatchForm::staged;
+  BatchFeed feed(source, first_indices(images), staged, place.device);
+  constexpr int64_t kEpochs[] = {0, 3};
+  constexpr int kSteps = 6;
+  std::vector<DeviceBatch> got;
+  for (const int64_t epoch : kEpochs) {
+    feed.start(epoch, 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    for (int step = 0; step < kSteps; ++step) got.push_back(feed.next());
+  }
+  TrainLoader loader(source, first_indices(images), options);
+  auto next = got.begin();
+  for (const int64_t epoch : kEpochs) {
+    loader.start(epoch, 1);
+    for (int step = 0; step < kSteps; ++step, ++next) {
+      const Batch& want = loader.next();
+      const std::string what = place.name + ", epoch " + std::to_string(epoch) + ", batch " + std::to_string(step);
+      expect_same_images(next->images.to_vector(), want.images, what);
+      EXPECT_EQ(next->targets.to_vector(), want.targets) << what;
+    }
+  }
+}
+
+void expect_same_feed_everywhere(const DataSource& source, int64_t images, const LoaderOptions& options) {
+  const SettingsScope restore;
+  for (const Place& place : places()) {
+    place.choose();
+    for (const Variation& variation : variations_of(place.device)) {
+      variation.choose();
+      expect_same_feed(source, images, options, place);
+    }
+  }
+}
+
+// Three channels, so that a confusion of planes and interleaved values shows.
+class Coloured : public Dataset {
+ public:
+  static constexpr int64_t kSize = 9;
+  int64_t size() const override { return 40; }
+  int64_t classes() const override { return 4; }
+  int64_t channels() const override { return 3; }
+  int64_t label(int64_t index) const override { return index % 4; }
+  void get(int64_t index, Image& image) const override {
+    image = {kSize, kSize, 3, std::vector<uint8_t>(kSize * kSize * 3)};
+    Rng rng(static_cast<uint64_t>(index), Stream::synthetic);
+    for (uint8_t& value : image.pixels) value = static_cast<uint8_t>(rng.below(256));
+  }
+};
+
+TEST(BatchFeed, GivesTheImagesOfTheLoadersThreads) {
+  DataSource source;
+  source.spec = "coloured";
+  source.train = std::make_shared<Coloured>();
+  source.mean = {0.4f, 0.5f, 0.6f};
+  source.std_dev = {0.2f, 0.3f, 0.25f};
+  expect_same_feed_everywhere(source, 40, training_options(Coloured::kSize));
+}
+
+TEST(BatchFeed, GivesTheImagesOfTheLoadersThreadsOnFashionMnist) {
+  expect_same_feed_everywhere(open_data("fashion-mnist"), 60, training_options(28));
+}
+
+TEST(BatchFeed, OnTheProcessorIsTheLoader) {
+  const DataSource source = open_data("fashion-mnist");
+  const LoaderOptions options = training_options(28);
+  TrainLoader loader(source, first_indices(60), options);
+  BatchFeed feed(source, first_indices(60), options, DeviceKind::cpu);
+  EXPECT_EQ(feed.steps_per_epoch(), loader.steps_per_epoch());
+  loader.start(2, 5);
+  feed.start(2, 5);
+  for (int step = 0; step < 5; ++step) {
+    const DeviceBatch got = feed.next();
+    const Batch& want = loader.next();
+    EXPECT_TRUE(same_bits(got.images.to_vector(), want.images)) << step;
+    EXPECT_TRUE(same_bits(got.targets.to_vector(), want.targets)) << step;
+    EXPECT_EQ(got.images.shape(), Shape({7, 1, 28, 28}));
+    EXPECT_EQ(got.targets.shape(), Shape({7, 10}));
+  }
+}
+
+}  // namespace
+}  // namespace entangle
