@@ -3,7 +3,7 @@
 // Math. engine/ops.h, augment_images.
 // Shapes. pixels [B, size, size, channels] uint8, plans [B], table [channels, 256]; out [B, channels, size, size].
 // Preconditions. Erased boxes and the box of the mix lie inside of the image; size^2 < 2^32.
-// Launch. Grid (tiles of kPerBlock pixels, pairs of images i and B - 1 - i), a thread a pixel of both images, channel by
+// Launch. Grid (tiles of kPerBlock pixels, pairs of images i and mix_partner(i)), a thread a pixel of both images, channel by
 // channel: a warp reads adjacent pixels and writes adjacent values of a plane. A block walks pairs gridDim.y apart.
 // No shared memory: the table, a kilobyte a channel, stays in the L1 cache.
 // Numerics. Placed and cut values are those of the table, to the bit. Noise is computed in double and rounded once;
@@ -34,8 +34,8 @@ __global__ void augment_images_kernel(AugmentShape s, const ImagePlan* plans, co
   const int64_t plane = s.size * s.size, values = s.channels * plane;
   const bool cut = !is_empty(s.mix.box), mixed = s.mix.lambda != 1;
   const float own = static_cast<float>(s.mix.lambda), other = static_cast<float>(1 - s.mix.lambda);
-  for (int64_t i = blockIdx.y; i < (s.batch + 1) / 2; i += gridDim.y) {
-    const int64_t j = s.batch - 1 - i;
+  for (int64_t pair = blockIdx.y; pair < mix_pairs(s.batch); pair += gridDim.y) {
+    const int64_t i = mix_first(pair), j = mix_partner(i, s.batch);
     for_elements(plane, [&](int64_t pixel) {
       const uint32_t width = static_cast<uint32_t>(s.size), at = static_cast<uint32_t>(pixel);  // 32-bit division
       const int64_t y = at / width, x = at % width;
@@ -60,7 +60,7 @@ __global__ void augment_images_kernel(AugmentShape s, const ImagePlan* plans, co
 
 void augment_images(const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels,
                     float* out) {
-  LAUNCH(augment_images_kernel, image_grid(s.size * s.size, (s.batch + 1) / 2), kThreads, 0, stream(), s, plans, table,
+  LAUNCH(augment_images_kernel, image_grid(s.size * s.size, mix_pairs(s.batch)), kThreads, 0, stream(), s, plans, table,
          pixels, out);
 }
 

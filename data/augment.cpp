@@ -147,9 +147,11 @@ void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, f
   if (mix.lambda == 1) return;
   const int64_t plane = size * size, stride = channels * plane;
   const float own = static_cast<float>(mix.lambda), other = static_cast<float>(1 - mix.lambda);
-  for (int64_t i = 0; i < count / 2; ++i) {
+  for (int64_t pair = 0; pair < mix_pairs(count); ++pair) {
+    const int64_t i = mix_first(pair), partner = mix_partner(i, count);
+    if (i == partner) continue;
     float* a = images + i * stride;
-    float* b = images + (count - 1 - i) * stride;
+    float* b = images + partner * stride;
     if (is_empty(mix.box)) {
       for (int64_t k = 0; k < stride; ++k) {
         const float x = a[k], y = b[k];
@@ -170,14 +172,14 @@ void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, f
 void write_targets(const std::vector<int64_t>& labels, int64_t classes, double smoothing, double lambda,
                    float* targets) {
   const double off = smoothing / static_cast<double>(classes), on = 1 - smoothing + off;
-  const size_t count = labels.size();
+  const int64_t count = static_cast<int64_t>(labels.size());
   for (const int64_t label : labels) {
     CHECK(label >= 0 && label < classes, "the label ", label, " is not in 0 .. ", classes - 1);
   }
   std::fill(targets, targets + count * classes, static_cast<float>(off));
-  for (size_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     float* row = targets + i * classes;
-    const int64_t own = labels[i], partner = labels[count - 1 - i];
+    const int64_t own = labels[i], partner = labels[mix_partner(i, count)];
     row[own] = static_cast<float>(lambda * on + (1 - lambda) * off);
     row[partner] = own == partner ? static_cast<float>(on) : static_cast<float>(lambda * off + (1 - lambda) * on);
   }

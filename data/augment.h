@@ -74,12 +74,13 @@ Mix draw_mix(const Augmentation& augmentation, Rng& rng);
 // The box of CutMix with its centre at pixel (row, column), and the lambda it leaves.
 Mix cutmix_box(double lambda, int64_t row, int64_t column, int64_t size);
 
-// images [count, channels, size, size], in place. Image i is mixed with image count - 1 - i, both as they were before;
-// the one in the middle of an odd count with itself, so it stays.
+// images [count, channels, size, size], in place. Image i is mixed with image mix_partner(i, count) (engine/ops.h), both as
+// they were before. The published recipe pairs image i with count - 1 - i of a whole batch on one GPU; within groups the same
+// batch trains the same way however many processes share it.
 void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, float* images);
 
 // targets [count, classes]: with smoothing s, off = s / classes and on = 1 - s + off;
-// row i = lambda target(labels[i]) + (1 - lambda) target(labels[count - 1 - i]).
+// row i = lambda target(labels[i]) + (1 - lambda) target(labels[mix_partner(i, count)]).
 void write_targets(const std::vector<int64_t>& labels, int64_t classes, double smoothing, double lambda,
                    float* targets);
 

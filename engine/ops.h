@@ -288,9 +288,9 @@ KERNEL(adamw, (int64_t n, const AdamWStep& s, const double* squares, float* w, f
 // Image i is placed: the pixel (top, left) of the source becomes the upper left one, then it is mirrored if `flip`; the
 // source continues with zeros beyond its edges. Every value v of channel c becomes table[c, v], its normalised value.
 // In the box `erased` every value becomes N(0, 1): number k of the box, in the order channel, row, column, is
-// rng_normal(noise, first_noise + 2k). Then image i is mixed with image j = B - 1 - i, both as they were before: inside
+// rng_normal(noise, first_noise + 2k). Then image i is mixed with image mix_partner(i, B), both as they were before: inside
 // of `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
-// nothing, and the middle image of an odd batch stays.
+// nothing.
 // pixels [B, size, size, channels] uint8; table [channels, 256]; out [B, channels, size, size].
 struct Placement {
   int64_t top = 0, left = 0;
@@ -311,6 +311,24 @@ struct Mix {
   double lambda = 1;
   Box box;
 };
+
+// Images are mixed within groups of neighbours of the global batch, image i of a group of n with image n - 1 - i: so
+// processes that share a batch out need no pixels of one another. A last group may be smaller; the image in the middle of an
+// odd one stays as it is.
+inline constexpr int64_t kMixGroup = 8;
+static inline ENTANGLE_HOST_DEVICE int64_t mix_partner(int64_t i, int64_t batch) {
+  const int64_t first = i / kMixGroup * kMixGroup;
+  const int64_t end = first + kMixGroup < batch ? first + kMixGroup : batch;
+  return first + end - 1 - i;
+}
+// The images i with i <= mix_partner(i), numbered 0 .. mix_pairs(batch) - 1.
+static inline ENTANGLE_HOST_DEVICE int64_t mix_pairs(int64_t batch) {
+  return batch / kMixGroup * (kMixGroup / 2) + (batch % kMixGroup + 1) / 2;
+}
+static inline ENTANGLE_HOST_DEVICE int64_t mix_first(int64_t pair) {
+  constexpr int64_t kPairs = kMixGroup / 2;
+  return pair / kPairs * kMixGroup + pair % kPairs;
+}
 
 struct ImagePlan {
   Placement placement;

@@ -32,8 +32,8 @@ static inline void mix_row(const Mix& mix, int64_t size, int64_t y, float* a, fl
 void augment_images(const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels,
                     float* out) {
   const int64_t values = s.channels * s.size * s.size;
-  parallel_for((s.batch + 1) / 2, [&](int64_t pair) {
-    const int64_t i = pair, j = s.batch - 1 - pair;
+  parallel_for(mix_pairs(s.batch), [&](int64_t pair) {
+    const int64_t i = mix_first(pair), j = mix_partner(i, s.batch);
     for (int64_t row = 0; row < s.channels * s.size; ++row) {
       const int64_t c = row / s.size, y = row % s.size;
       float *a = out + i * values + row * s.size, *b = out + j * values + row * s.size;

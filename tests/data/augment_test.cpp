@@ -196,13 +196,28 @@ std::vector<float> constant_images(int64_t count, int64_t values) {
   return images;
 }
 
-TEST(Augment, MixupWithTheReversedBatch) {
-  std::vector<float> images = constant_images(5, 2 * 9);
+TEST(Augment, MixupWithTheReversedGroup) {
+  std::vector<float> images = constant_images(13, 2 * 9);
   Mix mix;
   mix.lambda = 0.75;
-  mix_images(mix, 5, 2, 3, images.data());
-  const float want[5] = {1.0f, 1.5f, 2.0f, 2.5f, 3.0f};
+  mix_images(mix, 13, 2, 3, images.data());
+  const float want[13] = {1.75f, 2.25f, 2.75f, 3.25f, 3.75f, 4.25f, 4.75f, 5.25f, 9.0f, 9.5f, 10.0f, 10.5f, 11.0f};
   for (size_t k = 0; k < images.size(); ++k) EXPECT_EQ(images[k], want[k / 18]) << k;
+}
+
+TEST(Augment, EveryImageIsInOnePairOfItsGroup) {
+  for (int64_t batch = 1; batch <= 40; ++batch) {
+    std::vector<int> seen(static_cast<size_t>(batch));
+    for (int64_t pair = 0; pair < mix_pairs(batch); ++pair) {
+      const int64_t i = mix_first(pair), partner = mix_partner(i, batch);
+      ASSERT_TRUE(0 <= i && i <= partner && partner < batch) << batch << ' ' << pair;
+      EXPECT_EQ(i / 8, partner / 8);
+      EXPECT_EQ(mix_partner(partner, batch), i);
+      ++seen[static_cast<size_t>(i)];
+      if (partner != i) ++seen[static_cast<size_t>(partner)];
+    }
+    EXPECT_EQ(seen, std::vector<int>(static_cast<size_t>(batch), 1));
+  }
 }
 
 TEST(Augment, CutMixTargetsEqualThePixelShares) {

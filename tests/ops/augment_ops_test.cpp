@@ -101,6 +101,8 @@ Faults check_augment() {
                                  {4, 2, 4, key, {1, {0, 1, 2, 2}}},
                                  {2, 1, 3, key, all_of_the_partner},
                                  {0, 3, 8, key, none},
+                                 {19, 1, 12, key, mixup},
+                                 {17, 2, 9, key, {0.4, {2, 1, 5, 7}}},
                                  {4, 1, 9, key, {0, {0, 0, 9, 9}}}};
   Faults faults;
   for (const AugmentShape& shape : shapes) {

@@ -48,14 +48,19 @@ inline Array<Bounded> augment_images(const AugmentShape& s, const std::vector<Im
   for (int64_t i = 0; i < s.batch; ++i) {
     images.push_back(augment_one(s, plans[at(i)], table, pixels.data() + i * values));
   }
+  // Groups of eight, each reversed.
+  std::vector<int64_t> partners;
+  for (int64_t begin = 0; begin < s.batch; begin += 8) {
+    for (int64_t i = std::min(begin + 8, s.batch); i-- > begin;) partners.push_back(i);
+  }
   Array<Bounded> out;
   for (int64_t i = 0; i < s.batch; ++i) {
-    const Array<Bounded>&own = images[at(i)], &partner = images[at(s.batch - 1 - i)];
+    const Array<Bounded>&own = images[at(i)], &partner = images[at(partners[at(i)])];
     for (int64_t k = 0; k < values; ++k) {
       const int64_t y = k % plane / s.size - s.mix.box.top, x = k % s.size - s.mix.box.left;
       const bool cut = y >= 0 && y < s.mix.box.height && x >= 0 && x < s.mix.box.width;
       const Bounded share = Bounded(s.mix.lambda, s.mix.lambda), rest = Bounded(1 - s.mix.lambda, 1 - s.mix.lambda);
-      const bool alone = s.mix.lambda == 1 || 2 * i == s.batch - 1 || (s.mix.box.height > 0 && !cut);
+      const bool alone = s.mix.lambda == 1 || partners[at(i)] == i || (s.mix.box.height > 0 && !cut);
       out.push_back(alone ? own[at(k)] : cut ? partner[at(k)] : share * own[at(k)] + rest * partner[at(k)]);
     }
   }
