@@ -3,6 +3,7 @@
 # make CUDA=0 …   without the GPU backend, which is built where nvcc is found; CUDA=emulated: its .cu files on the CPU
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
+# make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
@@ -14,7 +15,8 @@ CUDA ?= $(if $(shell command -v nvcc),1,0)
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
 KIND := build/$(if $(SANITIZE),sanitize,release)
 TURBOJPEG ?= $(if $(wildcard $(addsuffix /turbojpeg.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
-BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)
+MPI ?= $(if $(shell command -v mpicc),1,-)
+BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)
 BIN := $(BUILD)/bin/
 
 comma := ,
@@ -22,8 +24,8 @@ WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-Og -g1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
 CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
-LDLIBS := $(if $(filter 1,$(TURBOJPEG)),-lturbojpeg)
-DEFINES := $(if $(LDLIBS),-DENTANGLE_TURBOJPEG)
+LDLIBS := $(if $(filter 1,$(TURBOJPEG)),-lturbojpeg) $(if $(filter 1,$(MPI)),$(shell mpicc --showme:link))
+DEFINES := $(if $(filter 1,$(TURBOJPEG)),-DENTANGLE_TURBOJPEG)
 
 # The objects of the sources that match.
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
@@ -66,6 +68,10 @@ $(BUILD)/%.o: %.cpp
 # Accesses out of bounds are still looked for.
 $(call objects,data/stb_image.cpp tools/common/encode.cpp): CXXFLAGS += \
   -fno-sanitize=signed-integer-overflow,shift,nonnull-attribute
+
+ifeq ($(MPI),1)
+$(BUILD)/engine/communicator_mpi.o: CXXFLAGS += -DENTANGLE_MPI -DOMPI_SKIP_MPICXX $(shell mpicc --showme:compile)
+endif
 
 # The configurations in tools/configs are compiled in, so that a program runs from any folder.
 $(BUILD)/configs.cpp: $(wildcard tools/configs/*.yaml) tools/common/embed_configs.sh

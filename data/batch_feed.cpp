@@ -21,7 +21,9 @@ BatchFeed::BatchFeed(const DataSource& source, std::vector<int64_t> indices, con
   const Normalizer normalizer(source.mean, source.std_dev);
   table_ = Tensor::from({normalizer.channels(), 256}, normalizer.table(), device);
   if (for_device(options, device).form == BatchForm::images) return;
-  const size_t bytes = staged_batch(options.batch_size, normalizer.channels(), size_, source.train->classes()).bytes();
+  const size_t bytes =
+      staged_batch(options.batch_size / options.share.ranks, normalizer.channels(), size_, source.train->classes())
+          .bytes();
   for (int i = 0; i < kUploads; ++i) upload_.push_back(std::make_unique<Upload>(bytes, device));
 }
 

@@ -30,6 +30,14 @@ void validate(const LoaderOptions& options) {
         options.prefetch);
   options.augmentation.validate();
   options.sampler.validate();
+  const BatchShare& share = options.share;
+  CHECK(share.ranks >= 1 && share.rank >= 0 && share.rank < share.ranks, "there is no rank ", share.rank, " of ",
+        share.ranks);
+  const bool mixed = options.augmentation.mixup_alpha > 0 || options.augmentation.cutmix_alpha > 0;
+  const int64_t unit = share.ranks * (mixed && share.ranks > 1 ? kMixGroup : 1);
+  CHECK(options.batch_size % unit == 0, "batch_size is ", options.batch_size, ", but ", share.ranks,
+        " processes share a batch evenly", mixed ? ", in groups of 8 that are mixed" : "", ": take a multiple of ",
+        unit);
 }
 
 // Of an epoch. Throws Error when an option is out of range.
@@ -93,6 +101,7 @@ struct TrainLoader::Impl {
   void work();
   void prepare(int64_t number, Workspace& own, Batch& batch) const;
   void decode(int64_t position, Workspace& own) const;
+  int64_t own_count() const { return options.batch_size / options.share.ranks; }
   void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
   void allocate_slot(Batch& batch) const;
   void discard(std::unique_lock<std::mutex>& lock);
@@ -132,7 +141,7 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
 
 void TrainLoader::Impl::allocate_slot(Batch& batch) const {
   const int64_t size = options.augmentation.image_size, channels = normalizer.channels();
-  batch.count = options.batch_size;
+  batch.count = own_count();
   batch.labels.resize(batch.count);
   if (options.form == BatchForm::staged) {
     batch.staged = staged_batch(batch.count, channels, size, dataset->classes());
@@ -185,7 +194,7 @@ void TrainLoader::Impl::work() {
     lock.lock();
     times.stages.add(take_stage_times());
     times.cpu += working.cpu();
-    times.images += options.batch_size;
+    times.images += own_count();
     slot.error = error;
     slot.ready = true;
     --busy;
@@ -204,7 +213,7 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
                              parse_interpolation(augmentation.interpolation), policy ? &*policy : nullptr};
   for (int64_t i = 0; i < batch.count; ++i) {
     if (abandoned.load(std::memory_order_relaxed)) return;
-    const int64_t position = step * batch.count + i;
+    const int64_t position = step * options.batch_size + options.share.rank * batch.count + i;
     decode(position, own);
     batch.labels[i] = dataset->label(own.index);
     Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);

@@ -46,8 +46,15 @@ struct Batch {
 
 enum class BatchForm { images, staged };
 
+// Which images of each batch a process of several loads: those from rank batch_size / ranks on. Their augmentation, their
+// partners in mixing and their targets do not depend on how many share the batch.
+struct BatchShare {
+  int64_t ranks = 1, rank = 0;
+};
+
 struct LoaderOptions {
-  int64_t batch_size = 64;
+  int64_t batch_size = 64;  // of all ranks
+  BatchShare share;
   int workers = 1;       // background threads, >= 1
   int64_t prefetch = 3;  // batches prepared ahead
   uint64_t seed = 0;
@@ -71,7 +78,8 @@ struct LoaderTimes {
 // number of workers, and after a resume.
 class TrainLoader {
  public:
-  // Throws Error when fewer than batch_size indices are given, one is out of range, or an option is.
+  // Throws Error when fewer than batch_size indices are given, one is out of range, or an option is; and when the ranks
+  // cannot share a batch evenly, or, where images are mixed, in whole groups (kMixGroup).
   TrainLoader(const DataSource& source, std::vector<int64_t> indices, const LoaderOptions& options);
   ~TrainLoader();
   int64_t steps_per_epoch() const;

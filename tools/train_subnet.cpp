@@ -98,7 +98,8 @@ void begin(const Flags& flags, DeviceKind device) {
   const RunDirectory run(flags.output);
   CHECK(!run.has("config.yaml") && !run.has("checkpoint.safetensors"), flags.output,
         " holds a run already: continue it with --resume, or start another with --output");
-  Trainer trainer(config, run, false, device);
+  SingleProcess alone;
+  Trainer trainer(config, run, false, device, alone);
   if (ancestor) {
     trainer.start_from([&](Supernet& subnet) {
       report_inheritance(inherit_weights(*ancestor->supernet, architecture, subnet), file);
@@ -118,7 +119,8 @@ void resume(const Flags& flags, DeviceKind device) {
   CHECK(config.subnet, flags.output, " is the run of a supernet; resume it with ./train_supernet");
   check_step_fits(config, device);
   const RunDirectory run(flags.output);
-  Trainer trainer(config, run, true, device);
+  SingleProcess alone;
+  Trainer trainer(config, run, true, device, alone);
   std::printf("resuming %s\n", flags.output.c_str());
   run_trainer(trainer, flags.output);
 }

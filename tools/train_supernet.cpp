@@ -20,6 +20,7 @@ constexpr const char* kExamples =
     "  ./train_supernet                                  Fashion-MNIST, a few minutes on two cores\n"
     "  ./train_supernet --epochs 30 --output runs/long\n"
     "  ./train_supernet --resume                         continues an interrupted run\n"
+    "  mpirun -n 4 ./train_supernet                      four processes share every batch (make MPI=1)\n"
     "  ./train_supernet --init supernet-tiny.pth --config T --data imagenet:DIR --output runs/T\n"
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
 
@@ -27,6 +28,7 @@ struct Flags {
   std::string config, output, init;
   std::vector<std::string> settings;  // all that the command line says about the configuration
   bool resume = false;
+  double rank_timeout = 60;
 };
 
 // What the command line asks for; for a resume without --config, on top of what the run has.
@@ -53,6 +55,7 @@ void print_next_command(const Config& config, const std::string& output) {
 }
 
 void train(const Flags& flags, DeviceKind device) {
+  const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
   const std::string output = output_of(flags);
   const Config config =
       flags.resume ? resumed_config(output, [&](const std::string& stored) { return wanted_config(flags, stored); })
@@ -60,20 +63,25 @@ void train(const Flags& flags, DeviceKind device) {
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
   const int64_t params = cost_of(config.model, config.model.full()).params;
-  check_memory(config.model, config.largest(), config.train.batch_size, {params, LoaderOptions().prefetch + 1}, device,
-               "--batch-size");
-  const RunDirectory run(output);
+  check_memory(config.model, config.largest(), config.train.batch_size / ranks->size(),
+               {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
+  const RunDirectory run(output, ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
         " holds a run already: continue it with --resume, or start another with --output");
-  Trainer trainer(config, run, flags.resume, device);
+  Trainer trainer(config, run, flags.resume, device, *ranks);
   if (!flags.init.empty()) {
     trainer.start_from([&](Supernet& supernet) { load_checkpoint(flags.init, supernet, false); });
   }
-  if (!flags.resume) write_file_atomically(run.config_file(), config.to_yaml());
+  if (!flags.resume && ranks->first()) write_file_atomically(run.config_file(), config.to_yaml());
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
-  std::printf("%s: %.3g architectures in %.2f M parameters\n", what.c_str(), config.space.count(),
-              static_cast<double>(params) / 1e6);
-  if (trainer.train() && trainer.report_test()) {
+  const std::string sharing = ranks->size() == 1 ? "" : concat(", shared by ", ranks->size(), " processes");
+  if (ranks->first()) {
+    std::printf("%s: %.3g architectures in %.2f M parameters%s\n", what.c_str(), config.space.count(),
+                static_cast<double>(params) / 1e6, sharing.c_str());
+  }
+  const bool done = trainer.train() && trainer.report_test();
+  if (!ranks->first()) return;
+  if (done) {
     print_next_command(config, output);
   } else {
     std::printf("stopped after step %lld; continue with: ./train_supernet --resume --output %s\n",
@@ -99,6 +107,10 @@ int main(int argc, char** argv) {
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
+  program.app()
+      .add_option("--rank-timeout", flags.rank_timeout,
+                  "seconds that processes wait for one that does not answer (default 60)")
+      ->check(CLI::PositiveNumber);
   program.settings_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();

@@ -69,6 +69,65 @@ TEST(TrainLoader, SameBitsForAnyNumberOfWorkers) {
   }
 }
 
+// What `rank` of `ranks` loads of a batch is what one process has there.
+TEST(TrainLoader, RanksShareABatch) {
+  const DataSource source = source_of(std::make_shared<MadeUp>(150));
+  LoaderOptions options = full_options();
+  options.batch_size = 32;
+  options.prefetch = 8;  // more than are taken: staged batches stay in their slots
+  for (const BatchForm form : {BatchForm::images, BatchForm::staged}) {
+    options.form = form;
+    options.share = {};
+    const std::vector<Batch> whole = batches_from(source, options, 1, 2, 6);
+    for (const int64_t ranks : {2, 4}) {
+      for (int64_t rank = 0; rank < ranks; ++rank) {
+        options.share = {ranks, rank};
+        const std::vector<Batch> part = batches_from(source, options, 1, 2, 6);
+        for (size_t b = 0; b < part.size(); ++b) {
+          const int64_t count = 32 / ranks, first = rank * count;
+          ASSERT_EQ(part[b].count, count);
+          const auto equal = [&](const auto& some, const auto& all) {
+            const size_t n = some.size();
+            return n * static_cast<size_t>(ranks) == all.size() &&
+                   std::equal(some.begin(), some.end(), all.begin() + static_cast<int64_t>(n) * rank);
+          };
+          EXPECT_TRUE(equal(part[b].labels, whole[b].labels));
+          if (form == BatchForm::images) {
+            EXPECT_TRUE(equal(part[b].images, whole[b].images));
+            EXPECT_TRUE(equal(part[b].targets, whole[b].targets));
+            continue;
+          }
+          StagedBatch some = part[b].staged, all = whole[b].staged;
+          EXPECT_EQ(some.shape.mix.lambda, all.shape.mix.lambda);
+          for (int64_t i = 0; i < count; ++i) {
+            EXPECT_EQ(some.plans()[i].first_noise, all.plans()[first + i].first_noise);
+            EXPECT_EQ(some.plans()[i].placement.top, all.plans()[first + i].placement.top);
+          }
+          const int64_t values = 2 * kSize * kSize, classes = kClasses;
+          EXPECT_TRUE(std::equal(some.pixels(), some.pixels() + count * values, all.pixels() + first * values));
+          EXPECT_TRUE(std::equal(some.targets(), some.targets() + count * classes, all.targets() + first * classes));
+        }
+      }
+    }
+  }
+}
+
+TEST(TrainLoader, RefusesABatchThatRanksCannotShare) {
+  const DataSource source = source_of(std::make_shared<MadeUp>(150));
+  std::vector<int64_t> indices(150);
+  std::iota(indices.begin(), indices.end(), 0);
+  LoaderOptions options = full_options();
+  options.batch_size = 24;
+  options.share = {2, 0};
+  expect_error([&] { TrainLoader(source, indices, options); }, {"batch_size is 24", "2 processes", "multiple of 16"});
+  options.augmentation.mixup_alpha = options.augmentation.cutmix_alpha = 0;
+  TrainLoader(source, indices, options);
+  options.share = {5, 0};
+  expect_error([&] { TrainLoader(source, indices, options); }, {"batch_size is 24", "5 processes", "multiple of 5"});
+  options.share = {2, 2};
+  expect_error([&] { TrainLoader(source, indices, options); }, {"no rank 2 of 2"});
+}
+
 TEST(TrainLoader, BatchesDependOnSeedEpochAndStep) {
   const DataSource source = source_of(std::make_shared<MadeUp>(50));
   LoaderOptions options = full_options();

@@ -30,6 +30,7 @@ class Running {
   Running& operator=(const Running&) = delete;
 
   void signal(int number);
+  pid_t process() const { return process_; }
   Outcome wait();
 
  private:

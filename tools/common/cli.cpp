@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <thread>
 
 #include "engine/check.h"
 #include "engine/device.h"
@@ -61,6 +63,12 @@ CLI::Validator with_suffix() {
         }
       },
       "");
+}
+
+// A launcher's processes on one machine share its cores, unless each has been given cores of its own; 0: every core.
+int default_threads() {
+  const int local = launched().local_size, cores = static_cast<int>(std::thread::hardware_concurrency());
+  return local > 1 && cores >= sysconf(_SC_NPROCESSORS_ONLN) ? std::max(1, cores / local) : 0;
 }
 
 CLI::Validator device_name() {
@@ -131,7 +139,7 @@ void Program::settings_option() {
 void Program::apply_common() {
   if (device_.empty()) device_ = has_gpu() ? "cuda" : "cpu";
   if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));
-  set_threads(threads_);
+  set_threads(threads_ > 0 ? threads_ : default_threads());
 }
 
 int Program::run(int argc, char** argv, const std::function<void()>& body) {
@@ -167,5 +175,13 @@ void watch_for_interrupts() {
 }
 
 bool interrupted() { return interrupt_signal != 0; }
+
+std::unique_ptr<Communicator> join_ranks(double timeout) {
+  CommunicatorOptions options;
+  options.timeout = timeout;
+  options.timeout_when_asked = std::min(timeout, options.timeout_when_asked);
+  options.asked_to_stop = interrupted;
+  return join_processes(options);
+}
 
 }  // namespace entangle

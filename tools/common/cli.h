@@ -11,10 +11,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/communicator.h"
 #include "engine/kernel.h"
 
 namespace entangle {
@@ -62,5 +64,9 @@ class Program {
 // Once asked to stop (SIGINT or SIGTERM), interrupted() is true; asked twice, the process ends at once.
 void watch_for_interrupts();
 bool interrupted();
+
+// The processes that a launcher started with this one (engine/communicator.h). An interrupt shortens how long they wait for
+// one another, which is `timeout` seconds otherwise.
+std::unique_ptr<Communicator> join_ranks(double timeout);
 
 }  // namespace entangle

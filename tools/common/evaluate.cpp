@@ -56,7 +56,7 @@ void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& la
     const float* row = logits.data() + static_cast<int64_t>(i) * classes;
     const int64_t label = labels[i];
     CHECK(std::all_of(row, row + classes, [](float x) { return std::isfinite(x); }),
-          "the logits are not finite for image ", evaluation.images, ": the weights are broken");
+          "the logits are not finite: the weights are broken");
     const double largest = *std::max_element(row, row + classes);
     double sum = 0;
     int64_t rank = 0;
@@ -123,22 +123,48 @@ float label_margin(const float* logits, int64_t classes, int64_t label) {
   return margin;
 }
 
-Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set,
-                    int64_t batch) {
+namespace {
+
+// The batches b with b % size == rank, summed one by one.
+std::vector<Evaluation> evaluate_batches(const Supernet& supernet, const Architecture& architecture,
+                                         const EvaluationSet& set, int64_t batch, int rank, int size) {
   Forward forward(supernet, architecture);
-  Evaluation evaluation;
-  for (int64_t begin = 0; begin < set.size(); begin += batch) {
+  std::vector<Evaluation> batches;
+  for (int64_t begin = rank * batch; begin < set.size(); begin += size * batch) {
     const Batch part = set.load(begin, std::min(batch, set.size() - begin));
+    batches.emplace_back();
     if (part.count == 0) continue;
     const std::vector<float> logits = forward.logits(part);
     try {
-      add_logits(logits, part.labels, supernet.config().num_classes, evaluation);
+      add_logits(logits, part.labels, supernet.config().num_classes, batches.back());
     } catch (const Error& error) {
       RAISE(error.what(), " (architecture ", architecture.to_json(), ")");
     }
   }
-  evaluation.loss /= static_cast<double>(std::max<int64_t>(evaluation.images, 1));
-  return evaluation;
+  return batches;
+}
+
+}  // namespace
+
+Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set, int64_t batch,
+                    Communicator* ranks) {
+  SingleProcess alone;
+  Communicator& all = ranks == nullptr ? alone : *ranks;
+  const int64_t size = all.size(), count = (set.size() + batch - 1) / batch, rounds = (count + size - 1) / size;
+  std::vector<Evaluation> own = evaluate_batches(supernet, architecture, set, batch, all.rank(), all.size());
+  own.resize(static_cast<size_t>(rounds));
+  std::vector<Evaluation> gathered(static_cast<size_t>(rounds * size));
+  all.gather(own.data(), own.size() * sizeof(Evaluation), gathered.data());
+  Evaluation total;
+  for (int64_t b = 0; b < count; ++b) {
+    const Evaluation& part = gathered[static_cast<size_t>(b % size * rounds + b / size)];
+    total.images += part.images;
+    total.top1 += part.top1;
+    total.top5 += part.top5;
+    total.loss += part.loss;
+  }
+  total.loss /= static_cast<double>(std::max<int64_t>(total.images, 1));
+  return total;
 }
 
 }  // namespace entangle

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/loader.h"
+#include "engine/communicator.h"
 #include "nn/supernet.h"
 
 namespace entangle {
@@ -38,7 +39,7 @@ class EvaluationSet {
   Batch kept_;
 };
 
-// Every image weighs the same. Counts are exact; the loss is summed in double, image after image.
+// Every image weighs the same. Counts are exact; the loss is summed in double, image after image and batch after batch.
 struct Evaluation {
   int64_t images = 0, top1 = 0, top5 = 0;
   double loss = 0;  // mean cross-entropy with the label
@@ -47,9 +48,10 @@ struct Evaluation {
   double accuracy() const { return images == 0 ? 0 : static_cast<double>(top1) / static_cast<double>(images); }
 };
 
-// Throws Error naming the image and the architecture when a logit is not finite (its rank would mean nothing).
+// Throws Error naming the architecture when a logit is not finite (its rank would mean nothing).
+// Several ranks evaluate a share of the batches each; all find the figures that one process finds, to the bit.
 Evaluation evaluate(const Supernet& supernet, const Architecture& architecture, const EvaluationSet& set,
-                    int64_t batch = kEvaluationBatch);
+                    int64_t batch = kEvaluationBatch, Communicator* ranks = nullptr);
 
 // Adds logits [count, classes] of images with the given labels: a label's rank is the number of classes with a larger
 // logit, or with an equal one and a smaller index. `loss` sums here; evaluate() divides at the end.

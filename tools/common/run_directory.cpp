@@ -45,7 +45,8 @@ void remove_leftovers(const std::string& path) {
 
 }  // namespace
 
-RunDirectory::RunDirectory(const std::string& path) : path_(path) {
+RunDirectory::RunDirectory(const std::string& path, Access access) : path_(path) {
+  if (access == Access::read) return;
   std::error_code error;
   std::filesystem::create_directories(path, error);
   CHECK(!error && std::filesystem::is_directory(path), "cannot create the directory ", path, ": ",
@@ -69,7 +70,9 @@ RunDirectory::RunDirectory(const std::string& path) : path_(path) {
   remove_leftovers(path);
 }
 
-RunDirectory::~RunDirectory() { close(lock_); }
+RunDirectory::~RunDirectory() {
+  if (lock_ >= 0) close(lock_);
+}
 
 bool RunDirectory::has(const std::string& name) const {
   std::error_code ignored;

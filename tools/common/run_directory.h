@@ -20,7 +20,9 @@ class RunDirectory {
  public:
   // Creates the directory when it is missing, and locks it. Throws Error when it cannot be created or written, or when
   // another process holds it, whose number the message names.
-  explicit RunDirectory(const std::string& path);
+  // To read, it creates and locks nothing: for the other ranks of a run whose first rank holds it.
+  enum class Access { read, write };
+  explicit RunDirectory(const std::string& path, Access access = Access::write);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;

@@ -1,5 +1,6 @@
 #include "tools/common/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -51,9 +52,10 @@ std::vector<float> lr_scales(const TrainConfig& train, const ParameterArena& are
   return scales;
 }
 
-LoaderOptions loader_options(const Config& config) {
+LoaderOptions loader_options(const Config& config, const Communicator& ranks) {
   LoaderOptions options;
   options.batch_size = config.train.batch_size;
+  options.share = {ranks.size(), ranks.rank()};
   options.workers = std::max(1, threads() / 4);
   options.seed = config.train.seed;
   options.augmentation = config.data.augmentation;
@@ -68,6 +70,26 @@ std::vector<std::pair<const char*, Architecture>> landmarks(const Config& config
   return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
 }
 
+// What the ranks tell one another in every step.
+struct StepNote {
+  uint64_t drawn;  // tells steps and architectures apart
+  double loss;
+  bool stop;
+};
+
+uint64_t drawn_at(int64_t step, const Architecture& architecture) {
+  return (architecture.hash() ^ static_cast<uint64_t>(step)) * 0x9e3779b97f4a7c15ull;
+}
+
+// The first rank whose value differs from rank 0's; 0 when none does.
+template <class T, class Member>
+int first_other(const std::vector<T>& notes, Member member) {
+  for (size_t rank = 1; rank < notes.size(); ++rank) {
+    if (notes[rank].*member != notes[0].*member) return static_cast<int>(rank);
+  }
+  return 0;
+}
+
 // Where a step's numbers lie in its readback.
 constexpr size_t kLossAt = sizeof(double), kSquaresAt = 0, kNumbers = sizeof(double) + sizeof(float);
 
@@ -80,20 +102,23 @@ double number_at(const unsigned char* bytes, size_t offset) {
 
 }  // namespace
 
-Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device)
+Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device, Communicator& ranks)
     : config_(config),
       run_(run),
       device_(device),
+      ranks_(ranks),
       resume_(resume && run.has("checkpoint.safetensors")),
       source_(open_data_for(config)),
       split_(split_of_run()),
       split_record_(write_split_record(*source_.train, split_.held_out)),
       supernet_(config.model, config.train.seed, device),
-      feed_(source_, split_.train, loader_options(config), device),
+      feed_(source_, split_.train, loader_options(config, ranks), device),
       steps_per_epoch_(feed_.steps_per_epoch()),
       schedule_(config.train.schedule(steps_per_epoch_)),
       adamw_(adamw_options(config.train)),
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
+  CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
+        "several processes train on processors alone: use --device cpu");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -104,7 +129,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   }
   if (resume_) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
-  const int64_t step_bytes = cost_of(config.model, config.largest(), config.train.batch_size).step_bytes;
+  const int64_t own_batch = config.train.batch_size / ranks.size();
+  const int64_t step_bytes = cost_of(config.model, config.largest(), own_batch).step_bytes;
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ =
@@ -112,7 +138,32 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
   for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(kNumbers, device);
-  log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
+  check_together();
+  if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
+}
+
+// One that was started with other arguments, or reads another directory, would train something else.
+void Trainer::check_together() const {
+  struct Start {
+    uint64_t config;
+    int64_t step;
+    double weights;
+  };
+  const std::string text = config_.to_yaml();
+  const auto starts = ranks_.gather(Start{std::hash<std::string>()(text), step_, weight_norm(supernet_.parameters())});
+  int other = first_other(starts, &Start::config);
+  CHECK(other == 0, "rank ", other, " has another configuration than rank 0");
+  other = first_other(starts, &Start::step);
+  CHECK(other == 0, "rank ", other, " begins after step ", starts[static_cast<size_t>(other)].step,
+        ", rank 0 after step ", starts[0].step, ": every rank must see the same ", run_.path());
+  other = first_other(starts, &Start::weights);
+  CHECK(other == 0, "rank ", other, " begins with other weights than rank 0: every rank must see the same ",
+        run_.path());
+}
+
+bool Trainer::any_interrupted() const {
+  const std::vector<int> all = ranks_.gather(static_cast<int>(interrupted()));
+  return std::any_of(all.begin(), all.end(), [](int one) { return one != 0; });
 }
 
 // A resumed run keeps what it held out, whatever became of the list.
@@ -153,19 +204,44 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
+  options.first_sample = ranks_.rank() * batch.images.size(0);
+  std::vector<Tensor> views;
+  if (ranks_.size() > 1) options.views = &views;
   const Tensor targets = teacher_ != nullptr ? teacher_->targets(batch) : batch.targets;
   Tape tape;
   const Tensor loss = cross_entropy(supernet_.forward(batch.images, step.architecture, options), targets);
   step.numbers->start(loss.data(), sizeof(float), kLossAt);
   tape.backward(loss);
+  step.stop = interrupted();
+  if (ranks_.size() == 1) return;
+  try {
+    join_gradients(views, loss.item(), step);
+  } catch (const Error& error) {
+    RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
+  }
+}
+
+// The gradient becomes the mean over the ranks, and what each knows of the step is known to all.
+void Trainer::join_gradients(const std::vector<Tensor>& views, double loss, Step& step) {
+  const auto notes = ranks_.gather(StepNote{drawn_at(step.number, step.architecture), loss, step.stop});
+  const int other = first_other(notes, &StepNote::drawn);
+  CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
+  for (const StepNote& note : notes) {
+    step.mean_loss += note.loss / static_cast<double>(notes.size());
+    step.stop = step.stop || note.stop;
+  }
+  exchange_.average(views);
+  step.sent = exchange_.bytes();
+}
+
+std::string Trainer::last_checkpoint() const {
+  if (checkpoint_step_ < 0) return "there is no checkpoint yet";
+  return concat("the last good checkpoint is ", run_.checkpoint_file(), " of step ", checkpoint_step_);
 }
 
 void Trainer::check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const {
   if (std::isfinite(value)) return;
-  const std::string checkpoint = checkpoint_step_ < 0 ? std::string("there is no checkpoint yet")
-                                                      : concat("the last good checkpoint is ", run_.checkpoint_file(),
-                                                               " of step ", checkpoint_step_);
-  RAISE(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", checkpoint,
+  RAISE(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", last_checkpoint(),
         "; lower TRAIN.lr or set TRAIN.clip_norm");
 }
 
@@ -206,16 +282,16 @@ std::string Trainer::health_report(std::string& summary) {
   const auto in_place = averaged();
   nlohmann::ordered_json json;
   for (const auto& [name, architecture] : landmarks(config_)) {
-    const Evaluation evaluation = evaluate(supernet_, architecture, *health_);
+    const Evaluation evaluation = evaluate(supernet_, architecture, *health_, kEvaluationBatch, &ranks_);
     json[name] = evaluation.accuracy();
     summary += format("  %s %.1f %%", name, 100 * evaluation.accuracy());
   }
   return json.dump();
 }
 
-void Trainer::settle(const Step& step, Progress& progress) {
+void Trainer::settle(const Step& step, Progress* progress) {
   const unsigned char* numbers = step.numbers->wait();
-  const double loss = number_at<float>(numbers, kLossAt);
+  const double loss = ranks_.size() == 1 ? number_at<float>(numbers, kLossAt) : step.mean_loss;
   check_finite(loss, "the loss", step.number, step.architecture);
   check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, step.architecture);
   const Clock::time_point now = Clock::now();
@@ -232,21 +308,27 @@ void Trainer::settle(const Step& step, Progress& progress) {
                                    {"architecture", nlohmann::ordered_json::parse(step.architecture.to_json())},
                                    {"img_per_s", img_per_s},
                                    {"memory", step.memory}};
+  if (ranks_.size() > 1) record["sent"] = step.sent;
   const bool epoch_ends = step.number % steps_per_epoch_ == 0;
   std::string health;
   if (epoch_ends) check_weights(step.architecture);
   if (epoch_ends && health_ != nullptr) record["held_out"] = nlohmann::ordered_json::parse(health_report(health));
-  log_->append(record.dump());
-  progress.update(step.number, state);
-  if (epoch_ends) {
-    progress.line(state + (health.empty() ? "" : "  held-out:" + health));
-    save(step.architecture);
+  if (progress != nullptr) {
+    log_->append(record.dump());
+    progress->update(step.number, state);
+    if (epoch_ends) progress->line(state + (health.empty() ? "" : "  held-out:" + health));
   }
+  if (epoch_ends) save(step.architecture);
 }
 
 void Trainer::save(const Architecture& last) {
   if (checkpoint_step_ == step_) return;
   check_weights(last);
+  if (ranks_.first()) write_checkpoint();
+  checkpoint_step_ = step_;
+}
+
+void Trainer::write_checkpoint() {
   log_->sync();
   CheckpointContent content;
   content.metadata = {{"step", std::to_string(step_)},
@@ -263,19 +345,20 @@ void Trainer::save(const Architecture& last) {
     content.average = &average_->values();
   }
   save_checkpoint(run_.checkpoint_file(), supernet_, content);
-  checkpoint_step_ = step_;
 }
 
 bool Trainer::train() {
   if (step_ == total_steps()) return true;
   feed_.start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
-  Progress progress(total_steps(), step_);
+  std::optional<Progress> shown;
+  if (ranks_.first()) shown.emplace(total_steps(), step_);
+  Progress* const progress = shown ? &*shown : nullptr;
   std::optional<Step> running;  // launched, not settled
   while (step_ < total_steps()) {
     Step next = launch_step();
     if (running) settle(*running, progress);
     running = std::move(next);
-    const bool stop = interrupted();
+    const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
     settle(*running, progress);
     if (stop) {
@@ -292,8 +375,9 @@ bool Trainer::report_test() {
   const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
                            EvaluationSet::Keep::no);
   for (const auto& [name, architecture] : landmarks(config_)) {
-    if (interrupted()) return false;
-    std::printf("test  %-8s  %s\n", name, evaluate(supernet_, architecture, test).str().c_str());
+    if (any_interrupted()) return false;
+    const Evaluation evaluation = evaluate(supernet_, architecture, test, kEvaluationBatch, &ranks_);
+    if (ranks_.first()) std::printf("test  %-8s  %s\n", name, evaluation.str().c_str());
     std::fflush(stdout);
   }
   return true;

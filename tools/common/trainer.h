@@ -7,9 +7,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "data/batch_feed.h"
+#include "engine/communicator.h"
 #include "engine/device.h"
+#include "engine/gradient_exchange.h"
 #include "engine/optimizer.h"
 #include "nn/schedule.h"
 #include "nn/supernet.h"
@@ -22,20 +25,24 @@
 
 namespace entangle {
 
+// Several processes share every batch: they draw the same subnets and samples as one process does, and hold the same weights
+// after every step. The first of them writes the run's files and talks.
+//
 // Step s (0, 1, ...) is a function of the state after step s-1 and of (configuration, s) alone: its batch, its
 // architecture and its drop-path are drawn from the seed and s. So a resumed run computes what the uninterrupted one
 // does, bit for bit, from any step on. In the log, in checkpoints and in messages, step s+1 means "after step s".
 class Trainer {
  public:
   // With `resume`, continues from the run's checkpoint; without a checkpoint (the run ended before its first one) from
-  // the start. Throws Error when data or checkpoint do not fit the configuration.
-  Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device);
+  // the start. Throws Error when data or checkpoint do not fit the configuration, or the ranks are not at the same step of
+  // the same configuration.
+  Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device, Communicator& ranks);
 
   // Gives a run that has not begun other weights than those drawn from the seed, and writes the checkpoint of step 0, from
   // which a resume starts.
   void start_from(const std::function<void(Supernet&)>& initialise);
 
-  // Trains until every epoch is done: true; or until an interrupt: false, after a checkpoint. Throws Error when a loss,
+  // Trains until every epoch is done: true; or until an interrupt of any rank: false, after a checkpoint. Throws Error when a loss,
   // a gradient or a weight is not finite, naming the step, the architecture and the last good checkpoint.
   bool train();
 
@@ -52,7 +59,9 @@ class Trainer {
     int64_t number = 0;  // 1, 2, ...
     Architecture architecture;
     double lr = 0;
-    int64_t images = 0, memory = 0;
+    int64_t images = 0, memory = 0, sent = 0;  // of all ranks; bytes
+    double mean_loss = 0;                      // over the ranks, where there are several
+    bool stop = false;                         // a rank was asked to
     Clock::time_point start;
     std::shared_ptr<Readback> numbers;
   };
@@ -61,13 +70,18 @@ class Trainer {
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
+  void join_gradients(const std::vector<Tensor>& views, double loss, Step& step);
+  void check_together() const;
+  std::string last_checkpoint() const;
+  bool any_interrupted() const;
   // Waits for a step's numbers, checks them and writes its line; at an epoch's end also held-out accuracy and a
   // checkpoint. A device runs the next step meanwhile, unless something needs the weights as this step left them.
-  void settle(const Step& step, Progress& progress);
+  void settle(const Step& step, Progress* progress);
   void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
   Architecture draw(int64_t step) const;
   void save(const Architecture& last);
+  void write_checkpoint();
   std::string health_report(std::string& summary);
   // The average of the weights, where there is one, in the network's place while the result lives.
   std::unique_ptr<WeightAverage::InPlace> averaged();
@@ -76,6 +90,8 @@ class Trainer {
   Config config_;
   const RunDirectory& run_;
   DeviceKind device_;
+  Communicator& ranks_;
+  GradientExchange exchange_{ranks_};
   bool resume_;  // from a checkpoint
   DataSource source_;
   Split split_;
@@ -92,7 +108,7 @@ class Trainer {
   // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
   static constexpr int kStepsUnderWay = 2;
   std::shared_ptr<Readback> numbers_[kStepsUnderWay];
-  std::unique_ptr<RunLog> log_;
+  std::unique_ptr<RunLog> log_;   // of the first rank
   Clock::time_point settled_;     // when the last step was
   int64_t step_ = 0;              // steps launched
   int64_t checkpoint_step_ = -1;  // of the newest checkpoint; -1: there is none

@@ -1,0 +1,74 @@
+// The processes that train one supernet together, and what they tell one another.
+//
+// A launcher starts them: `mpirun -n 4 ./train_supernet`, or Slurm's srun with its PMIx. Every process runs the same
+// program; they differ in their rank alone. All calls below are collective: every rank makes the same ones in the same
+// order. A rank that does not answer ends every call that waits for it with an Error, never a wait without end.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace entangle {
+
+struct CommunicatorOptions {
+  double timeout = 60;  // seconds without an answer after which a rank counts as lost
+  // Launchers ask the ranks that are left to stop when one has died: from then on the others have to answer soon.
+  std::function<bool()> asked_to_stop;
+  double timeout_when_asked = 10;  // seconds
+};
+
+class Communicator {
+ public:
+  Communicator(int rank, int size) : rank_(rank), size_(size) {}
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool first() const { return rank_ == 0; }  // the one that writes files and talks to the user
+
+  // Every rank's `bytes` bytes, in the order of the ranks: all [size, bytes]. Throws Error naming the ranks that did not
+  // answer in time.
+  virtual void gather(const void* own, size_t bytes, void* all) = 0;
+  template <class T>
+  std::vector<T> gather(const T& own) {
+    std::vector<T> all(static_cast<size_t>(size_));
+    gather(&own, sizeof(T), all.data());
+    return all;
+  }
+
+  // Begins to replace values[0 .. count) in host memory by their sums over all ranks, the same bits on each; the memory
+  // belongs to the sum until finish_sums(), which waits for all that began.
+  virtual void start_sum(float* values, int64_t count) = 0;
+  virtual void finish_sums() = 0;
+
+ private:
+  const int rank_, size_;
+};
+
+// A process alone.
+class SingleProcess : public Communicator {
+ public:
+  SingleProcess() : Communicator(0, 1) {}
+  using Communicator::gather;
+  void gather(const void* own, size_t bytes, void* all) override;
+  void start_sum(float*, int64_t) override {}
+  void finish_sums() override {}
+};
+
+// The processes of the launcher that started this one; a process alone when none did. Throws Error when there is a launcher
+// that this build cannot talk to.
+std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {});
+
+// How many processes a launcher started, of which how many on this machine; 1 without a launcher.
+struct Launched {
+  int size = 1, local_size = 1;
+  const char* launcher = nullptr;  // "mpirun"
+};
+Launched launched();
+
+}  // namespace entangle

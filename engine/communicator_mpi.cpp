@@ -1,0 +1,181 @@
+#include "engine/communicator_mpi.h"
+
+#include "engine/check.h"
+
+#if defined(ENTANGLE_MPI)
+
+#include <mpi.h>
+
+#include <chrono>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace entangle {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+#define MPI_CHECK(call)                                                         \
+  do {                                                                          \
+    const int mpi_result_ = (call);                                             \
+    CHECK(mpi_result_ == MPI_SUCCESS, "MPI: ", #call, ": ", text(mpi_result_)); \
+  } while (false)
+
+std::string text(int error) {
+  char message[MPI_MAX_ERROR_STRING] = {};
+  int length = 0;
+  MPI_Error_string(error, message, &length);
+  return message;
+}
+
+int world_rank() {
+  int rank = 0;
+  MPI_CHECK(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+  return rank;
+}
+int world_size() {
+  int size = 0;
+  MPI_CHECK(MPI_Comm_size(MPI_COMM_WORLD, &size));
+  return size;
+}
+
+// The time that a call may still wait.
+class Patience {
+ public:
+  explicit Patience(const CommunicatorOptions& options) : options_(options), end_(after(options.timeout)) {}
+
+  bool over() {
+    if (!hurried_ && options_.asked_to_stop && options_.asked_to_stop()) {
+      hurried_ = true;
+      end_ = std::min(end_, after(options_.timeout_when_asked));
+    }
+    return Clock::now() >= end_;
+  }
+  // Between two looks: others may need the core.
+  void rest() {
+    if (++looks_ < 1000) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  }
+
+ private:
+  static Clock::time_point after(double seconds) {
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+
+  const CommunicatorOptions& options_;
+  Clock::time_point end_;
+  bool hurried_ = false;
+  int64_t looks_ = 0;
+};
+
+class MpiCommunicator : public Communicator {
+ public:
+  explicit MpiCommunicator(const CommunicatorOptions& options)
+      : Communicator(world_rank(), world_size()), options_(options) {}
+
+  // After a failure the others may wait for us in vain: then the process ends without MPI's own farewell.
+  ~MpiCommunicator() override {
+    if (!failed_ && std::uncaught_exceptions() == 0) MPI_Finalize();
+  }
+
+  // A message to and from each rank: whoever does not send is known by name.
+  void gather(const void* own, size_t bytes, void* all) override {
+    CHECK(bytes <= INT_MAX, "a message of ", bytes, " bytes is too long");
+    const int length = static_cast<int>(bytes), tag = next_tag();
+    std::vector<MPI_Request> from(static_cast<size_t>(size()), MPI_REQUEST_NULL), to = from;
+    for (int other = 0; other < size(); ++other) {
+      char* place = static_cast<char*>(all) + static_cast<size_t>(other) * bytes;
+      if (other == rank()) {
+        std::memcpy(place, own, bytes);
+        continue;
+      }
+      MPI_CHECK(MPI_Irecv(place, length, MPI_BYTE, other, tag, MPI_COMM_WORLD, &from[static_cast<size_t>(other)]));
+      MPI_CHECK(MPI_Isend(own, length, MPI_BYTE, other, tag, MPI_COMM_WORLD, &to[static_cast<size_t>(other)]));
+    }
+    wait(from, "");
+    wait(to, "");
+  }
+
+  void start_sum(float* values, int64_t count) override {
+    CHECK(count >= 0 && count <= INT_MAX, "a sum over ", count, " numbers is too long");
+    sums_.push_back(MPI_REQUEST_NULL);
+    MPI_CHECK(MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD,
+                             &sums_.back()));
+  }
+
+  void finish_sums() override {
+    std::vector<MPI_Request> all = std::move(sums_);
+    sums_.clear();
+    wait(all, "a rank is lost or hangs in the sum of the gradients");
+  }
+
+ private:
+  // `what` to say on a time-out; empty: request i is of rank i, which is named.
+  void wait(std::vector<MPI_Request>& requests, const std::string& what) {
+    Patience patience(options_);
+    for (int done = 0;;) {
+      const int result = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+      failed_ = failed_ || result != MPI_SUCCESS;
+      CHECK(result == MPI_SUCCESS, "MPI: a rank is lost: ", text(result));
+      if (done) return;
+      if (patience.over()) break;
+      patience.rest();
+    }
+    failed_ = true;
+    const std::string within = concat(" (no answer within ", options_.timeout, " s, or within ",
+                                      options_.timeout_when_asked, " s once asked to stop)");
+    if (!what.empty()) RAISE(what, within);
+    std::string missing;
+    for (size_t other = 0; other < requests.size(); ++other) {
+      int done = 0;
+      MPI_Test(&requests[other], &done, MPI_STATUS_IGNORE);
+      if (!done) missing += concat(missing.empty() ? "" : ", ", other);
+    }
+    RAISE("rank ", missing, " of 0 .. ", size() - 1, " is lost or hangs", within);
+  }
+
+  int next_tag() { return tag_ = (tag_ + 1) % 32767; }  // every MPI has as many
+
+  const CommunicatorOptions options_;
+  std::vector<MPI_Request> sums_;
+  int tag_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+bool has_mpi() { return true; }
+
+std::unique_ptr<Communicator> join_mpi(const CommunicatorOptions& options) {
+  int given = MPI_THREAD_SINGLE;
+  CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) == MPI_SUCCESS, "MPI cannot be initialised");
+  MPI_CHECK(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  return std::make_unique<MpiCommunicator>(options);
+}
+
+}  // namespace entangle
+
+#else
+
+namespace entangle {
+
+bool has_mpi() { return false; }
+
+std::unique_ptr<Communicator> join_mpi(const CommunicatorOptions&) {
+  const Launched by = launched();
+  CHECK(by.size == 1, by.launcher, " started ", by.size,
+        " processes, but this build has no MPI to join them: install OpenMPI (libopenmpi-dev) and build again");
+  return std::make_unique<SingleProcess>();
+}
+
+}  // namespace entangle
+
+#endif  // ENTANGLE_MPI

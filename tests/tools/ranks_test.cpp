@@ -1,0 +1,237 @@
+// Processes that train together, started by mpirun as a user starts them; and what a rank does with wrong messages.
+#include <signal.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "engine/communicator_mpi.h"
+#include "engine/safetensors.h"
+#include "nn/cost.h"
+#include "tests/expect_error.h"
+#include "tests/fake_ranks.h"
+#include "tests/tools/programs_fixture.h"
+#include "tools/common/config.h"
+#include "tools/common/run_directory.h"
+#include "tools/common/trainer.h"
+
+namespace entangle {
+namespace {
+
+std::vector<nlohmann::json> log_records(const std::string& path) {
+  std::vector<nlohmann::json> records;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) records.push_back(nlohmann::json::parse(line));
+  return records;
+}
+
+std::string mpirun() {
+  for (const char* path : {"/usr/bin/mpirun", "/usr/local/bin/mpirun"}) {
+    if (std::filesystem::exists(path)) return path;
+  }
+  return "";
+}
+
+class Ranks : public Programs {
+ protected:
+  void SetUp() override {
+    if (!has_mpi() || mpirun().empty()) GTEST_SKIP() << "no MPI";
+    Programs::SetUp();
+    // As root, more ranks than cores, and all of the latter to the one that works.
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+    setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers forbid it
+#if defined(__SANITIZE_ADDRESS__)
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // the library's own
+#endif
+  }
+
+  // The tiny supernet in batches of 16.
+  std::vector<std::string> ranks(int count, const std::string& run, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = train(run, {"--batch-size", "16", "--threads", "1"});
+    words.insert(words.end(), more.begin(), more.end());
+    if (count == 0) return words;
+    const char* folder = std::getenv("ENTANGLE_PROGRAMS");
+    words[0] = std::filesystem::absolute(std::filesystem::path(folder == nullptr ? "." : folder) / words[0]);
+    const std::vector<std::string> launcher = {mpirun(), "-n", std::to_string(count)};
+    words.insert(words.begin(), launcher.begin(), launcher.end());
+    return words;
+  }
+
+  // The process numbers of an mpirun's ranks; empty when they have not been started yet.
+  static std::vector<pid_t> processes_of(const Running& launcher) {
+    const std::string id = std::to_string(launcher.process());
+    std::ifstream in("/proc/" + id + "/task/" + id + "/children");
+    std::vector<pid_t> all;
+    for (pid_t process = 0; in >> process;) all.push_back(process);
+    return all;
+  }
+};
+
+// One that nobody has waited for yet has ended all the same.
+bool lives(pid_t process) {
+  const std::string state = read_raw("/proc/" + std::to_string(process) + "/stat");
+  const size_t name_ends = state.rfind(')');
+  return name_ends != std::string::npos && state[name_ends + 2] != 'Z';
+}
+
+// Each weight differs by little, in the last checkpoints of two runs.
+double largest_difference(const std::string& a, const std::string& b) {
+  const SafetensorsFile one(a), other(b);
+  double largest = 0;
+  for (const auto& [name, entry] : one.tensors()) {
+    if (entry.dtype != "F32") continue;
+    const std::vector<uint8_t> x = one.read_bytes(name), y = other.read_bytes(name);
+    EXPECT_EQ(x.size(), y.size()) << name;
+    for (size_t i = 0; i + sizeof(float) <= x.size(); i += sizeof(float)) {
+      float u, v;
+      std::memcpy(&u, &x[i], sizeof u);
+      std::memcpy(&v, &y[i], sizeof v);
+      largest = std::max(largest, static_cast<double>(std::fabs(u - v)));
+    }
+  }
+  return largest;
+}
+
+TEST_F(Ranks, TrainsAsOneProcessDoes) {
+  const std::vector<std::string> two_epochs = {"--epochs", "2"};
+  ASSERT_EQ(run(ranks(0, "one", two_epochs)).status, 0);
+  const auto want = log_records(dir.path("one/log.jsonl"));
+  ASSERT_EQ(want.size(), 10u);
+  const Config config = load_config(dir.path("tiny.yaml"));
+  for (const int count : {1, 2}) {
+    const std::string name = "of" + std::to_string(count);
+    const Outcome outcome = run(ranks(count, name, two_epochs));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out.find("next: ./search_subnets"), outcome.out.rfind("next: ./search_subnets"))
+        << "only the first talks: " << outcome.out;
+    const auto got = log_records(dir.path(name + "/log.jsonl"));
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_EQ(got[i]["architecture"], want[i]["architecture"]);
+      EXPECT_NEAR(got[i]["loss"].get<double>(), want[i]["loss"].get<double>(), 1e-4) << name << " step " << i + 1;
+      if (count == 1) continue;
+      const Architecture drawn = Architecture::from_json(got[i]["architecture"].dump());
+      EXPECT_EQ(got[i]["sent"].get<int64_t>(), 4 * cost_of(config.model, drawn).params);
+    }
+    EXPECT_LT(largest_difference(checkpoint("one"), checkpoint(name)), count == 1 ? 1e-30 : 1e-3);
+    EXPECT_EQ(line_with(outcome.out, "test  smallest").substr(0, 40).empty(), false);
+  }
+}
+
+TEST_F(Ranks, OneCheckpointIsEvaluatedTheSameByAny) {
+  ASSERT_EQ(run(ranks(0, "run", {"--epochs", "1"})).status, 0);
+  const Outcome alone = run(ranks(0, "run", {"--epochs", "1", "--resume"}));
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  for (const int count : {2, 3}) {
+    const std::vector<std::string> batch = {"--epochs", "1", "--resume"};
+    const Outcome shared = run(ranks(count, "run", batch));
+    if (count == 3) {  // which do not share 16 images
+      EXPECT_NE(shared.status, 0);
+      EXPECT_NE(shared.err.find("batch_size is 16, but 3 processes"), std::string::npos) << shared.err;
+      continue;
+    }
+    ASSERT_EQ(shared.status, 0) << shared.err;
+    for (const char* which : {"test  smallest", "test  middle", "test  largest"}) {
+      EXPECT_EQ(line_with(shared.out, which), line_with(alone.out, which));
+    }
+  }
+}
+
+TEST_F(Ranks, AnInterruptOfOneRankStopsAllAndAnyNumberGoesOn) {
+  ASSERT_EQ(run(ranks(0, "whole")).status, 0);
+  {
+    Running running(dir.root(), ranks(2, "run"));
+    ASSERT_TRUE(wait_for_lines(dir.path("run/log.jsonl"), 3));
+    const std::vector<pid_t> processes = processes_of(running);
+    ASSERT_EQ(processes.size(), 2u);
+    kill(processes[1], SIGTERM);
+    const Outcome outcome = running.wait();
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_NE(outcome.out.find("continue with: ./train_supernet --resume"), std::string::npos) << outcome.out;
+  }
+  const size_t before = log_records(dir.path("run/log.jsonl")).size();
+  EXPECT_LT(before, 30u);
+  ASSERT_EQ(run(ranks(0, "run", {"--resume"})).status, 0);
+  const auto got = log_records(dir.path("run/log.jsonl")), want = log_records(dir.path("whole/log.jsonl"));
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) {
+    EXPECT_EQ(got[i]["architecture"], want[i]["architecture"]);
+    EXPECT_NEAR(got[i]["loss"].get<double>(), want[i]["loss"].get<double>(), 1e-3) << i;
+  }
+}
+
+TEST_F(Ranks, ADeadRankEndsAll) {
+  Running running(dir.root(), ranks(2, "run", {"--epochs", "500"}));
+  ASSERT_TRUE(wait_for_lines(dir.path("run/log.jsonl"), 7));  // there is a checkpoint
+  const std::vector<pid_t> processes = processes_of(running);
+  ASSERT_EQ(processes.size(), 2u);
+  kill(processes[1], SIGKILL);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_NE(running.wait().status, 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+  for (const pid_t process : processes) EXPECT_FALSE(lives(process));
+  const Outcome evaluated = run({"evaluate_subnet", "--weights", checkpoint("run"), "--architecture", "max"});
+  EXPECT_EQ(evaluated.status, 0) << evaluated.err;
+}
+
+TEST_F(Ranks, ARankThatHangsIsNamed) {
+  Running running(dir.root(), ranks(2, "run", {"--epochs", "500", "--rank-timeout", "1"}));
+  ASSERT_TRUE(wait_for_lines(dir.path("run/log.jsonl"), 7));
+  const std::vector<pid_t> processes = processes_of(running);
+  ASSERT_EQ(processes.size(), 2u);
+  kill(processes[1], SIGSTOP);
+  const Outcome outcome = running.wait();
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("is lost or hangs"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("the last good checkpoint is"), std::string::npos) << outcome.err;
+}
+
+TEST_F(Ranks, RanksOfDifferentConfigurationsAreRefused) {
+  std::vector<std::string> words = ranks(1, "run");
+  const std::vector<std::string> other(words.begin() + 3, words.end());
+  words.push_back(":");
+  words.push_back("-n");
+  words.push_back("1");
+  words.insert(words.end(), other.begin(), other.end());
+  words.push_back("--seed");
+  words.push_back("5");
+  const Outcome outcome = run(words);
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("rank 1 has another configuration than rank 0"), std::string::npos) << outcome.err;
+}
+
+// Without a launcher: this process is rank 0 of two, the other one is made up.
+class MadeUpRanks : public Programs {
+ protected:
+  Config config() const {
+    return load_config(dir.path("tiny.yaml"), {"DATA.spec=fashion-mnist:" + dir.path("data"), "TRAIN.batch_size=16"});
+  }
+};
+
+TEST_F(MadeUpRanks, AnotherArchitectureStopsTheStepAndNamesTheRank) {
+  FakeRanks ranks(0, 3, [](int64_t index, int rank, void* message, size_t) {
+    if (index == 2 && rank == 2) *static_cast<uint64_t*>(message) ^= 1;  // a step's note begins with what was drawn
+  });
+  Config config = this->config();
+  config.train.batch_size = 24;
+  const RunDirectory run(dir.path("run"));
+  Trainer trainer(config, run, false, DeviceKind::cpu, ranks);
+  expect_error([&] { trainer.train(); },
+               {"step 2: ", "rank 2 is at another step or architecture than rank 0", "checkpoint"});
+}
+
+TEST_F(MadeUpRanks, OtherWeightsAreRefused) {
+  FakeRanks ranks(0, 2, [](int64_t, int, void* message, size_t bytes) {
+    static_cast<char*>(message)[bytes - 1] ^= 1;  // of the norm of the weights
+  });
+  const RunDirectory run(dir.path("run"));
+  expect_error([&] { Trainer(config(), run, false, DeviceKind::cpu, ranks); }, {"rank 1 begins with other weights"});
+}
+
+}  // namespace
+}  // namespace entangle
