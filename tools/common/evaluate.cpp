@@ -56,7 +56,7 @@ void add_logits(const std::vector<float>& logits, const std::vector<int64_t>& la
     const float* row = logits.data() + static_cast<int64_t>(i) * classes;
     const int64_t label = labels[i];
     CHECK(std::all_of(row, row + classes, [](float x) { return std::isfinite(x); }),
-          "the logits are not finite: the weights are broken");
+          "the logits are not finite for image ", evaluation.images, ": the weights are broken");
     const double largest = *std::max_element(row, row + classes);
     double sum = 0;
     int64_t rank = 0;
@@ -138,7 +138,7 @@ std::vector<Evaluation> evaluate_batches(const Supernet& supernet, const Archite
     try {
       add_logits(logits, part.labels, supernet.config().num_classes, batches.back());
     } catch (const Error& error) {
-      RAISE(error.what(), " (architecture ", architecture.to_json(), ")");
+      RAISE(error.what(), " (of the batch from image ", begin, " on; architecture ", architecture.to_json(), ")");
     }
   }
   return batches;
