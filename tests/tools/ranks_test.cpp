@@ -40,6 +40,12 @@ class Ranks : public Programs {
   void SetUp() override {
     if (!has_mpi() || mpirun().empty()) GTEST_SKIP() << "no MPI";
     Programs::SetUp();
+    prepare_environment();
+    static const bool starts = run({mpirun(), "-n", "2", "/bin/true"}).status == 0;
+    if (!starts) GTEST_SKIP() << "mpirun starts no processes here: try mpirun -n 2 true";
+  }
+
+  static void prepare_environment() {
     // As root, more ranks than cores, and all of the latter to the one that works.
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
