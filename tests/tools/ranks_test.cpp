@@ -237,6 +237,14 @@ TEST_F(MadeUpRanks, AnotherArchitectureStopsTheStepAndNamesTheRank) {
                {"step 2: ", "rank 2 is at another step or architecture than rank 0", "checkpoint"});
 }
 
+TEST_F(MadeUpRanks, DropoutIsRefused) {
+  FakeRanks ranks(0, 2);
+  Config config = this->config();
+  config.model.attention_dropout = 0.1;
+  const RunDirectory run(dir.path("run"));
+  expect_error([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }, {"without dropout", "attention_dropout"});
+}
+
 TEST_F(MadeUpRanks, OtherWeightsAreRefused) {
   FakeRanks ranks(0, 2, [](int64_t, int, void* message, size_t bytes) {
     static_cast<char*>(message)[bytes - 1] ^= 1;  // of the norm of the weights

@@ -119,6 +119,10 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
   CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
         "several processes train on processors alone: use --device cpu");
+  // Its numbers are those of the elements of one forward pass, so all ranks would drop the same ones.
+  CHECK(ranks.size() == 1 || (config.model.dropout == 0 && config.model.attention_dropout == 0),
+        "several processes train without dropout: set TRAIN.dropout and TRAIN.attention_dropout to 0 (drop_path may "
+        "stay)");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
