@@ -120,6 +120,51 @@ TEST(Evaluate, DoesNotDependOnTheBatchOrOnKeepingImages) {
   EXPECT_EQ(evaluate(supernet, model.full(), kept).loss, whole.loss);
 }
 
+// The ranks run one after another, each hearing what those before it said; the last has heard all.
+class Hearing : public Communicator {
+ public:
+  Hearing(int rank, std::vector<std::string>& said) : Communicator(rank, static_cast<int>(said.size())), said_(said) {}
+  void gather(const void* own, size_t bytes, void* all) override {
+    said_[static_cast<size_t>(rank())].assign(static_cast<const char*>(own), bytes);
+    std::string together;
+    for (std::string& one : said_) {
+      one.resize(bytes);
+      together += one;
+    }
+    std::copy(together.begin(), together.end(), static_cast<char*>(all));
+  }
+  void start_sum(float*, int64_t) override {}
+  void finish_sums() override {}
+
+ private:
+  std::vector<std::string>& said_;
+};
+
+TEST(Evaluate, RanksFindWhatOneProcessFinds) {
+  SupernetConfig model;
+  model.image_size = 4, model.patch_size = 2, model.in_channels = 1, model.num_classes = 3;
+  model.embed_dim = 8, model.depth = 2, model.num_heads = 2, model.head_dim = 4, model.mlp_ratio = 2;
+  const Supernet supernet(model, 7);
+  const auto data = std::make_shared<SmallData>();
+  const DataSource source = {"small", data, data, {0.5f}, {0.25f}};
+  const EvaluationSet set(data, source, all_indices(*data), 4, EvaluationSet::Keep::yes);
+  for (const int64_t batch : {1, 2, 4, 6}) {
+    const Evaluation want = evaluate(supernet, model.full(), set, batch);
+    for (const size_t size : {2, 3, 5}) {
+      std::vector<std::string> said(size);
+      Evaluation found;
+      for (size_t rank = 0; rank < size; ++rank) {
+        Hearing ranks(static_cast<int>(rank), said);
+        found = evaluate(supernet, model.full(), set, batch, &ranks);
+      }
+      EXPECT_EQ(found.images, 6);
+      EXPECT_EQ(found.top1, want.top1);
+      EXPECT_EQ(found.top5, want.top5);
+      EXPECT_EQ(found.loss, want.loss) << size << " ranks, batches of " << batch;
+    }
+  }
+}
+
 TEST(OpenData, NamesWhatDoesNotFitTheModel) {
   expect_error(error_of([] { open_data_for(load_config("T")); }), {"configuration T", "--data"});
 }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -82,6 +84,18 @@ class Programs : public testing::Test {
 
   TemporaryDirectory dir;
 };
+
+// The log without what depends on the clock and the machine.
+inline std::vector<nlohmann::json> log_records(const std::string& path) {
+  std::vector<nlohmann::json> records;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    records.push_back(nlohmann::json::parse(line));
+    records.back().erase("img_per_s");
+    records.back().erase("memory");
+  }
+  return records;
+}
 
 inline std::string line_with(const std::string& text, const std::string& begin) {
   const size_t at = text.find(begin);

@@ -22,18 +22,6 @@
 namespace entangle {
 namespace {
 
-// The log without what depends on the clock and the machine.
-std::vector<nlohmann::json> log_records(const std::string& path) {
-  std::vector<nlohmann::json> records;
-  std::ifstream in(path);
-  for (std::string line; std::getline(in, line);) {
-    records.push_back(nlohmann::json::parse(line));
-    records.back().erase("img_per_s");
-    records.back().erase("memory");
-  }
-  return records;
-}
-
 TEST_F(Programs, HelpAndVersionSucceedAndWrongArgumentsExitWithTwo) {
   for (const char* program : {"train_supernet", "search_subnets", "evaluate_subnet"}) {
     const Outcome help = run({program, "--help"});

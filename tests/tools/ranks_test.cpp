@@ -21,13 +21,6 @@
 namespace entangle {
 namespace {
 
-std::vector<nlohmann::json> log_records(const std::string& path) {
-  std::vector<nlohmann::json> records;
-  std::ifstream in(path);
-  for (std::string line; std::getline(in, line);) records.push_back(nlohmann::json::parse(line));
-  return records;
-}
-
 std::string mpirun() {
   for (const char* path : {"/usr/bin/mpirun", "/usr/local/bin/mpirun"}) {
     if (std::filesystem::exists(path)) return path;
