@@ -287,10 +287,10 @@ void Tape::release_last() {
   entries_.pop_back();
 }
 
-void Tape::backward(const Tensor& loss) {
+void Tape::backward(const Tensor& loss, float weight) {
   CHECK(loss.defined() && loss.count() == 1, "backward: starts from a tensor with one element");
   CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
-  add_floats(1, Tensor::from({1}, {1}, loss.device()).data(), loss.grad(), loss.device());
+  add_floats(1, Tensor::from({1}, {weight}, loss.device()).data(), loss.grad(), loss.device());
   while (!entries_.empty()) {
     // An operation whose outputs have no gradient did not influence the loss.
     const Entry& last = entries_.back();

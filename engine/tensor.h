@@ -164,9 +164,9 @@ class Tape {
     new (place) F(std::move(backward));
   }
 
-  // Seeds d loss / d loss = 1 (loss has one element) and runs the operations backward. Each is released as soon as it
-  // has run, so activations are freed on the way. The tape is empty afterwards.
-  void backward(const Tensor& loss);
+  // Seeds the gradient of `loss`, which has one element, with `weight` and runs the operations backward. Each is released as
+  // soon as it has run, so activations are freed on the way. The tape is empty afterwards.
+  void backward(const Tensor& loss, float weight = 1);
 
   size_t size() const { return entries_.size(); }
 

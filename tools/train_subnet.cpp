@@ -83,8 +83,8 @@ void run_trainer(Trainer& trainer, const std::string& output) {
 
 void check_step_fits(const Config& config, DeviceKind device) {
   const int64_t params = cost_of(config.model, config.largest()).params;
-  check_memory(config.model, config.largest(), config.train.batch_size, {params, LoaderOptions().prefetch + 1}, device,
-               "--batch-size");
+  check_memory(config.model, config.largest(), part_of_batch(config.train, 1), {params, LoaderOptions().prefetch + 1},
+               device, "--batch-size");
 }
 
 void begin(const Flags& flags, DeviceKind device) {

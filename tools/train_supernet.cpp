@@ -63,7 +63,7 @@ void train(const Flags& flags, DeviceKind device) {
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
   const int64_t params = cost_of(config.model, config.model.full()).params;
-  check_memory(config.model, config.largest(), config.train.batch_size / ranks->size(),
+  check_memory(config.model, config.largest(), part_of_batch(config.train, ranks->size()),
                {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
   const RunDirectory run(output, ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,

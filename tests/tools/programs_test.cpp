@@ -152,6 +152,25 @@ TEST_F(Programs, NumbersThatAreNotFiniteStopTheRun) {
   EXPECT_NO_THROW(read_checkpoint_metadata(checkpoint("later")));
 }
 
+TEST_F(Programs, AStepInPartsIsTheSameStepInLessMemory) {
+  const std::vector<std::string> whole = {"--epochs", "1", "--batch-size", "40"};
+  std::vector<std::string> parts = whole;
+  parts.insert(parts.end(), {"--set", "TRAIN.accumulate=5"});
+  expect_trains("whole", whole);
+  expect_trains("parts", parts);
+  std::ifstream in_whole(dir.path("whole/log.jsonl")), in_parts(dir.path("parts/log.jsonl"));
+  int steps = 0;
+  for (std::string a, b; std::getline(in_whole, a) && std::getline(in_parts, b); ++steps) {
+    const auto want = nlohmann::json::parse(a), got = nlohmann::json::parse(b);
+    EXPECT_EQ(got["architecture"], want["architecture"]);
+    EXPECT_NEAR(got["loss"].get<double>(), want["loss"].get<double>(), 1e-5);
+    EXPECT_LT(3 * got["memory"].get<int64_t>(), 2 * want["memory"].get<int64_t>());
+  }
+  EXPECT_EQ(steps, 2);
+  expect_user_error(train("odd", {"--set", "TRAIN.accumulate=3"}), {"TRAIN.batch_size is 8", "multiple of 3"});
+  expect_user_error(train("masks", {"--set", "TRAIN.accumulate=2", "--set", "TRAIN.dropout=0.1"}), {"dropout needs"});
+}
+
 // Rewrites a checkpoint with other values of some weights, of one sign in even rows and of the other in odd ones.
 void set_weights(const std::string& path, const std::map<std::string, float>& values) {
   const SafetensorsFile file(path);

@@ -64,6 +64,7 @@ Bindings train_bindings(Config& c) {
   return {
       {"TRAIN", "epochs", &c.train.epochs, {1, 1e6}},
       {"TRAIN", "batch_size", &c.train.batch_size, {1, 1 << 24}},
+      {"TRAIN", "accumulate", &c.train.accumulate, {1, 1 << 24}},
       {"TRAIN", "lr", &c.train.lr, kRate},
       {"TRAIN", "lr_scale_batch", &c.train.lr_scale_batch},
       {"TRAIN", "min_lr", &c.train.min_lr, kRate},

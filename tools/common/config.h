@@ -16,6 +16,8 @@ namespace entangle {
 
 struct TrainConfig {
   int64_t epochs = 500, batch_size = 1024;
+  int64_t accumulate =
+      1;  // parts of a process's share of a batch, computed one after another: less memory, the same step
   double lr = 5e-4;
   bool lr_scale_batch = true;  // the published rule: the peak is lr * batch_size / 512; otherwise it is lr
   double min_lr = 1e-5, warmup_lr = 1e-6, warmup_epochs = 20;

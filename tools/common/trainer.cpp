@@ -90,8 +90,9 @@ int first_other(const std::vector<T>& notes, Member member) {
   return 0;
 }
 
-// Where a step's numbers lie in its readback.
-constexpr size_t kLossAt = sizeof(double), kSquaresAt = 0, kNumbers = sizeof(double) + sizeof(float);
+// Where a step's numbers lie in its readback: a loss for each part of the batch, behind the gradient's squares.
+constexpr size_t kSquaresAt = 0;
+constexpr size_t loss_at(int64_t part) { return sizeof(double) + static_cast<size_t>(part) * sizeof(float); }
 
 template <class T>
 double number_at(const unsigned char* bytes, size_t offset) {
@@ -101,6 +102,13 @@ double number_at(const unsigned char* bytes, size_t offset) {
 }
 
 }  // namespace
+
+int64_t part_of_batch(const TrainConfig& train, int ranks) {
+  CHECK(train.batch_size % (ranks * train.accumulate) == 0, "TRAIN.batch_size is ", train.batch_size,
+        ": make it a multiple of ", ranks * train.accumulate, ", for ", ranks,
+        " processes with TRAIN.accumulate=", train.accumulate, " parts each");
+  return train.batch_size / (ranks * train.accumulate);
+}
 
 Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device, Communicator& ranks)
     : config_(config),
@@ -119,10 +127,11 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
   CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
         "several processes train on processors alone: use --device cpu");
-  // Its numbers are those of the elements of one forward pass, so all ranks would drop the same ones.
-  CHECK(ranks.size() == 1 || (config.model.dropout == 0 && config.model.attention_dropout == 0),
-        "several processes train without dropout: set TRAIN.dropout and TRAIN.attention_dropout to 0 (drop_path may "
-        "stay)");
+  // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
+  const bool whole = ranks.size() == 1 && config.train.accumulate == 1;
+  CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
+        "dropout needs a batch in one piece: train with one process and TRAIN.accumulate=1, or set TRAIN.dropout and "
+        "TRAIN.attention_dropout to 0 (drop_path may stay)");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -133,15 +142,15 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   }
   if (resume_) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
-  const int64_t own_batch = config.train.batch_size / ranks.size();
-  const int64_t step_bytes = cost_of(config.model, config.largest(), own_batch).step_bytes;
+  const int64_t part = part_of_batch(config.train, ranks.size());
+  const int64_t step_bytes = cost_of(config.model, config.largest(), part).step_bytes;
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ =
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
-  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(kNumbers, device);
+  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(config.train.accumulate), device);
   check_together();
   if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
 }
@@ -208,21 +217,32 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
-  options.first_sample = ranks_.rank() * batch.images.size(0);
   std::vector<Tensor> views;
-  if (ranks_.size() > 1) options.views = &views;
-  const Tensor targets = teacher_ != nullptr ? teacher_->targets(batch) : batch.targets;
-  Tape tape;
-  const Tensor loss = cross_entropy(supernet_.forward(batch.images, step.architecture, options), targets);
-  step.numbers->start(loss.data(), sizeof(float), kLossAt);
-  tape.backward(loss);
+  const int64_t parts = config_.train.accumulate, count = batch.images.size(0) / parts;
+  for (int64_t part = 0; part < parts; ++part) {
+    const DeviceBatch some = {batch.images.slice(0, part * count, count), batch.targets.slice(0, part * count, count)};
+    options.first_sample = ranks_.rank() * batch.images.size(0) + part * count;
+    options.views = ranks_.size() > 1 && part == 0 ? &views : nullptr;  // the same for all parts
+    const Tensor targets = teacher_ != nullptr ? teacher_->targets(some) : some.targets;
+    Tape tape;
+    const Tensor loss = cross_entropy(supernet_.forward(some.images, step.architecture, options), targets);
+    step.numbers->start(loss.data(), sizeof(float), loss_at(part));
+    tape.backward(loss, 1.0f / static_cast<float>(parts));
+  }
   step.stop = interrupted();
   if (ranks_.size() == 1) return;
   try {
-    join_gradients(views, loss.item(), step);
+    join_gradients(views, loss_of(step.numbers->wait()), step);
   } catch (const Error& error) {
     RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
   }
+}
+
+// The mean over the parts.
+double Trainer::loss_of(const unsigned char* numbers) const {
+  double sum = 0;
+  for (int64_t part = 0; part < config_.train.accumulate; ++part) sum += number_at<float>(numbers, loss_at(part));
+  return sum / static_cast<double>(config_.train.accumulate);
 }
 
 // The gradient becomes the mean over the ranks, and what each knows of the step is known to all.
@@ -295,7 +315,7 @@ std::string Trainer::health_report(std::string& summary) {
 
 void Trainer::settle(const Step& step, Progress* progress) {
   const unsigned char* numbers = step.numbers->wait();
-  const double loss = ranks_.size() == 1 ? number_at<float>(numbers, kLossAt) : step.mean_loss;
+  const double loss = ranks_.size() == 1 ? loss_of(numbers) : step.mean_loss;
   check_finite(loss, "the loss", step.number, step.architecture);
   check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, step.architecture);
   const Clock::time_point now = Clock::now();

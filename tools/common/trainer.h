@@ -28,9 +28,14 @@ namespace entangle {
 // Several processes share every batch: they draw the same subnets and samples as one process does, and hold the same weights
 // after every step. The first of them writes the run's files and talks.
 //
+// A process may compute its share of a batch in parts (TRAIN.accumulate), whose gradients add up to that of the whole.
+//
 // Step s (0, 1, ...) is a function of the state after step s-1 and of (configuration, s) alone: its batch, its
 // architecture and its drop-path are drawn from the seed and s. So a resumed run computes what the uninterrupted one
 // does, bit for bit, from any step on. In the log, in checkpoints and in messages, step s+1 means "after step s".
+// The images of one forward pass. Throws Error when the batch cannot be cut so.
+int64_t part_of_batch(const TrainConfig& train, int ranks);
+
 class Trainer {
  public:
   // With `resume`, continues from the run's checkpoint; without a checkpoint (the run ended before its first one) from
@@ -70,6 +75,7 @@ class Trainer {
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
+  double loss_of(const unsigned char* numbers) const;
   void join_gradients(const std::vector<Tensor>& views, double loss, Step& step);
   void check_together() const;
   std::string last_checkpoint() const;
