@@ -1,5 +1,6 @@
 # make            the library and every program (tools/*.cpp), at the root
-# make test       builds and runs every test; ends with "N passed, N failed"; TESTED="ops nn": those in tests/ops and tests/nn
+# make test       builds and runs every test; ends with "N passed, N failed"; TESTED="ops nn": those in tests/ops and tests/nn;
+#                 JOBS=1: one after another
 # make CUDA=0 …   without the GPU backend, which is built where nvcc is found; CUDA=emulated: its .cu files on the CPU
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
@@ -7,7 +8,8 @@
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
-MAKEFLAGS += -j$(shell nproc)
+JOBS ?= $(shell nproc)
+MAKEFLAGS += -j$(JOBS)
 CXX ?= g++
 # make V=1 shows the commands.
 Q = $(if $(V),,@echo '  $@' &&)
@@ -39,7 +41,7 @@ TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subs
 
 all: $(NAMES)
 test: $(TESTS) $(if $(filter tools,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
-	ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+	ENTANGLE_TEST_JOBS=$(JOBS) ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
 # The programs at the root are those of the build made last, but for builds that serve tests.
 $(NAMES) bench_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
