@@ -1,4 +1,5 @@
-// Runs every test; with ENTANGLE_TEST_JOBS=N in N processes side by side, each a part of them. The last line says how many
+// Runs every test; with ENTANGLE_TEST_JOBS=N, and no filter, in N processes side by side, each a part of them,
+// and at the end those that judge times (Timed.*) on their own. The last line says how many
 // passed and failed; a run without a test is a failure, and so is a process that dies.
 #include <gtest/gtest.h>
 
@@ -138,7 +139,7 @@ class Part {
   bool told_ = false;
 };
 
-Counts run_in_parts(int count) {
+void add_parts(int count, Counts& all) {
   std::vector<Part> parts;
   std::vector<pollfd> open;
   for (int i = 0; i < count; ++i) {
@@ -154,8 +155,15 @@ Counts run_in_parts(int count) {
       --running;
     }
   }
-  Counts all;
   for (Part& part : parts) all += part.counts();
+}
+
+Counts run_in_parts(int count) {
+  Counts all;
+  testing::GTEST_FLAG(filter) = "-Timed.*";
+  add_parts(count, all);
+  testing::GTEST_FLAG(filter) = "Timed.*";
+  add_parts(1, all);
   return all;
 }
 
@@ -165,6 +173,6 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
   const char* const jobs = std::getenv("ENTANGLE_TEST_JOBS");
-  const int parts = jobs == nullptr ? 1 : std::atoi(jobs);
+  const int parts = jobs == nullptr || testing::GTEST_FLAG(filter) != "*" ? 1 : std::atoi(jobs);
   return report(parts > 1 ? run_in_parts(parts) : run_tests());
 }

@@ -82,7 +82,7 @@ TEST(Latency, ASubnetsIsTheSumOfItsPartsRoundedToAUnit) {
 
 // Depth, width and ratio change the time severalfold, far beyond what other work on the machine does to the fastest of
 // many runs.
-TEST(Latency, ThePredictionOrdersCutOutSubnets) {
+TEST(Timed, LatencyPredictionOrdersCutOutSubnets) {
   SupernetConfig config = small_config();
   config.image_size = 24, config.embed_dim = 96, config.depth = 4, config.head_dim = 16, config.num_heads = 6;
   const SearchSpace space = {{1, 2, 4}, {32, 96}, {0.5, 2}, {1, 6}};
