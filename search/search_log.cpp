@@ -121,6 +121,7 @@ void SearchLog::open(const SearchSpace& space, const SearchOptions& options) {
   CHECK(!exists || std::filesystem::is_regular_file(path_, ignored), path_,
         " is not a file: use another name for the log");
   if (exists) read(header);
+  if (access_ == Access::read) return;
   out_.open(path_, std::ios::binary | std::ios::app);
   CHECK(out_, "cannot write ", path_, ": ", std::strerror(errno));
   if (std::filesystem::file_size(path_) == 0) write(header);
@@ -135,7 +136,7 @@ void SearchLog::read(const std::string& header) {
   std::string line;
   if (std::getline(stream, line)) check_header(path_, line, header);
   while (std::getline(stream, line)) lines_.push_back(line);
-  if (length < text.size()) cut_file(path_, length);
+  if (length < text.size() && access_ == Access::write) cut_file(path_, length);
   if (lines_.empty() || lines_.back().rfind(kEnd, 0) != 0) return;
   // {"end":RECORD}
   CHECK(!parse(lines_.back()).is_null(), path_, ", line ", lines_.size() + 1,
@@ -179,6 +180,7 @@ void SearchLog::record_end(const std::string& json) {
 }
 
 void SearchLog::write(const std::string& line) {
+  if (access_ == Access::read) return;
   out_ << line << '\n' << std::flush;
   CHECK(out_, "cannot write ", path_, ": ", std::strerror(errno), "; make room and run the same command again");
 }

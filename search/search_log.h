@@ -12,8 +12,9 @@ namespace entangle {
 
 class SearchLog {
  public:
-  // An empty path keeps no log.
-  explicit SearchLog(const std::string& path) : path_(path) {}
+  // An empty path keeps no log. Of several processes one writes; the others read what is there when the search begins.
+  enum class Access { read, write };
+  explicit SearchLog(const std::string& path, Access access = Access::write) : path_(path), access_(access) {}
 
   // Opens the log, or starts it. Cuts off a torn last line. Throws Error when the file cannot be read or written, is not a
   // search log, or is one of other options or another space.
@@ -33,9 +34,10 @@ class SearchLog {
 
  private:
   void read(const std::string& header);
-  void write(const std::string& line);
+  void write(const std::string& line);  // by the one that writes
 
   std::string path_;
+  Access access_;
   std::vector<std::string> lines_;  // the candidates' lines found in the file
   size_t taken_ = 0;
   std::string end_;

@@ -34,6 +34,7 @@ constexpr const char* kExamples =
     "  ./search_subnets --run runs/T --algorithm nsga2 --objectives params,macs,latency --compare random\n"
     "  ./search_subnets --run runs/T --max-latency-ms 20 --max-macs 1.2G --batch-size 1 --threads 1\n"
     "  ./search_subnets --weights supernet-tiny.pth --config T --data imagenet:DIR --output runs/tiny\n"
+    "  mpirun -n 4 ./search_subnets --run runs/T --max-params 6M    four processes share the candidates\n"
     "A killed search continues when the same command is given again.\n";
 
 struct Flags {
@@ -41,6 +42,7 @@ struct Flags {
   std::optional<int64_t> population;
   std::vector<std::string> compare;
   int64_t verify = 10;
+  double rank_timeout = 600;
   std::vector<std::string> settings;
 };
 
@@ -117,6 +119,7 @@ void check_split(const DataConfig& trained, const DataConfig& wanted) {
 // Everything that a search works with.
 struct Workplace {
   const Flags& flags;
+  Communicator& ranks;
   const LoadedModel& model;
   const RunDirectory& run;
   const CostTable& costs;
@@ -124,14 +127,23 @@ struct Workplace {
   int64_t images;
 };
 
-CostTable costs_of(const Config& config, const Supernet& supernet, const std::string& latencies) {
+// Of several processes the first measures, while the others are idle; then they read what it found.
+CostTable costs_of(const Config& config, const Supernet& supernet, const std::string& latencies, Communicator& ranks) {
   CostTable costs = model_costs(config.model, config.space, config.search.batch_size);
   if (!config.search.options.needs_latency()) return costs;
   std::optional<Progress> progress;
   const LatencyProgress report = [&](int64_t done, int64_t total) {
     if (!progress) progress.emplace(total);
     progress->update(done, "measuring the latency of blocks");
+    ranks.gather(0);
   };
+  if (ranks.first()) {
+    latency_table(latencies, supernet, config.space, config.search.batch_size, report);
+    ranks.gather(1);
+  } else {
+    while (ranks.gather(0)[0] == 0) {
+    }
+  }
   return with_latency(costs, latency_table(latencies, supernet, config.space, config.search.batch_size, report));
 }
 
@@ -160,9 +172,18 @@ SearchResult run_search(const Workplace& place, const SearchOptions& options, Se
         done, format("%s  generation %lld  candidate %lld  top-1 %s%.2f %%  best %.2f %%", options.algorithm.c_str(),
                      static_cast<long long>(candidate.generation), static_cast<long long>(done),
                      candidate.stopped ? "at most " : "", 100 * candidate.accuracy, 100 * best));
-    return !interrupted();
+    return !place.ranking.stopped();
   };
   return search(place.costs, options, place.ranking, log, report);
+}
+
+// The first rank writes the log. The others read what it has when the search begins, all at the same candidate.
+SearchLog open_log(const Workplace& place, const SearchOptions& options, const std::string& name) {
+  const std::string path = place.run.file(name);
+  if (place.ranks.size() == 1) return SearchLog(path);
+  if (place.ranks.first()) SearchLog(path).open(place.costs.space(), options);  // begun, and without a torn line
+  place.ranks.gather(0);
+  return SearchLog(path, place.ranks.first() ? SearchLog::Access::write : SearchLog::Access::read);
 }
 
 void report_work(const SearchResult& result, const RankingWork& work, int64_t images) {
@@ -229,7 +250,9 @@ Evaluation final_test(const Workplace& place, const SearchResult& result, const 
   const int64_t before = test_images.read();
   const EvaluationSet set(source.test, source, all_indices(*source.test), place.model.config.model.image_size,
                           EvaluationSet::Keep::no);
-  test = evaluate(*place.model.supernet, result.best.architecture, set);
+  test = evaluate(*place.model.supernet, result.best.architecture, set, kEvaluationBatch, &place.ranks);
+  int64_t reads = 0;
+  for (const int64_t own : place.ranks.gather(test_images.read() - before)) reads += own;
   int64_t held_out = 0;
   for (const Candidate& candidate : result.candidates) held_out += candidate.images;
   log.record_end(nlohmann::json({{"candidates", result.candidates.size()},
@@ -237,7 +260,7 @@ Evaluation final_test(const Workplace& place, const SearchResult& result, const 
                                  {"test",
                                   {{"images", test.images},
                                    {"reads_before", before},
-                                   {"reads", test_images.read() - before},
+                                   {"reads", reads},
                                    {"top1", test.top1},
                                    {"top5", test.top5},
                                    {"loss", test.loss}}}})
@@ -250,7 +273,7 @@ bool compare(const Workplace& place, SearchOptions options, const std::vector<Ra
   std::vector<NamedResult> searches = {{options.algorithm, std::move(result)}};
   for (const std::string& name : place.flags.compare) {
     options.algorithm = name;
-    SearchLog log(place.run.file("search-" + name + ".jsonl"));
+    SearchLog log = open_log(place, options, "search-" + name + ".jsonl");
     searches.push_back({name, run_search(place, options, log)});
     if (!searches.back().result.finished) return false;
   }
@@ -262,24 +285,29 @@ void report_stop(size_t candidates) {
   std::printf("stopped after %zu candidates; give the same command again to continue\n", candidates);
 }
 
-void search_run(const Workplace& place, const SearchOptions& options, const DataSource& source,
-                const CountingDataset& test_images) {
-  const std::vector<Range> ranges = report_feasible(place.costs, options);
-  SearchLog log(place.run.file("search.jsonl"));
-  const SearchResult result = run_search(place, options, log);
-  if (!result.finished) return report_stop(result.candidates.size());
-  const std::vector<Candidate> front = front_of(result.candidates, options.objective_metrics());
+void write_results(const Workplace& place, const SearchResult& result, const std::vector<Candidate>& front) {
   write_file_atomically(place.run.file("best_architecture.json"), result.best.architecture.to_json() + "\n");
   write_file_atomically(place.run.file("front.json"), front_json(front));
   if (!place.run.has("config.yaml")) write_file_atomically(place.run.config_file(), place.model.config.to_yaml());
+}
+
+void search_run(const Workplace& place, const SearchOptions& options, const DataSource& source,
+                const CountingDataset& test_images) {
+  const std::vector<Range> ranges = report_feasible(place.costs, options);
+  SearchLog log = open_log(place, options, "search.jsonl");
+  const SearchResult result = run_search(place, options, log);
+  if (!result.finished) return report_stop(result.candidates.size());
+  const std::vector<Candidate> front = front_of(result.candidates, options.objective_metrics());
+  if (place.ranks.first()) write_results(place, result, front);
   report_work(result, place.ranking.work(), place.images);
   std::printf("front of %zu in %s\n%s", front.size(), place.run.file("front.json").c_str(),
               front_table(front, options.objective_metrics(), kFrontRows).c_str());
   if (!place.flags.compare.empty() && !compare(place, options, ranges, result))
     return report_stop(result.candidates.size());
-  if (options.needs_latency() && place.flags.verify > 0) verify_latency(place, options, front);
+  const Evaluation test = final_test(place, result, source, test_images, log);
+  if (options.needs_latency() && place.flags.verify > 0 && place.ranks.first()) verify_latency(place, options, front);
   report_best(result, place.images);
-  std::printf("test  %s\n", final_test(place, result, source, test_images, log).str().c_str());
+  std::printf("test  %s\n", test.str().c_str());
 }
 
 // Refuses limits that nothing meets, and comparisons that cannot run, before images are decoded.
@@ -304,18 +332,23 @@ void run_program(const Flags& flags, DeviceKind device) {
   CHECK(!model.config.subnet, weights, " holds one architecture's own weights: there is nothing to search");
   // What the weights say nothing about is the user's to say.
   if (flags.config.empty() || !model.config.data.recorded_split.empty()) check_split(base.data, model.config.data);
-  const RunDirectory run(flags.output.empty() ? flags.run : flags.output);
+  const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
+  CHECK(ranks->size() == 1 || device == DeviceKind::cpu,
+        "several processes search on processors alone: use --device cpu");
+  if (!ranks->first()) std::freopen("/dev/null", "w", stdout);  // the first one talks
+  const RunDirectory run(flags.output.empty() ? flags.run : flags.output,
+                         ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   DataSource source = open_data_for(model.config);
   const auto test_images = std::make_shared<CountingDataset>(source.test);
   source.test = test_images;
   const std::vector<int64_t> images = ranking_images(model.config, source);
-  const CostTable costs = costs_of(model.config, *model.supernet, run.file("latency.json"));
+  const CostTable costs = costs_of(model.config, *model.supernet, run.file("latency.json"), *ranks);
   check_options(flags, model.config.search.options, costs);
   const EvaluationSet set(source.train, source, images, model.config.model.image_size, EvaluationSet::Keep::yes);
-  Ranking ranking(*model.supernet, set, kGroup);
+  Ranking ranking(*model.supernet, set, kGroup, *ranks);
   SearchOptions options = model.config.search.options;
   options.subject = subject_of(model.config, *model.supernet, images, source.spec) + text_of(costs);
-  search_run({flags, model, run, costs, ranking, set.size()}, options, source, *test_images);
+  search_run({flags, *ranks, model, run, costs, ranking, set.size()}, options, source, *test_images);
   if (!interrupted())
     std::printf("repeat it: ./evaluate_subnet --weights %s --architecture %s%s --data %s\n", weights.c_str(),
                 run.file("best_architecture.json").c_str(),
@@ -357,6 +390,9 @@ int main(int argc, char** argv) {
   program.number_setting("--generations", "SEARCH.generations", "generations");
   program.number_setting("--images", "SEARCH.images", "held-out images that rank the candidates");
   program.number("--population", flags.population, "candidates of a generation")->check(CLI::PositiveNumber);
+  app.add_option("--rank-timeout", flags.rank_timeout,
+                 "seconds that processes wait for one that does not answer (default 600)")
+      ->check(CLI::PositiveNumber);
   program.settings_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();

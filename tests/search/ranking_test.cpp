@@ -12,6 +12,7 @@
 #include "tests/search/small_search.h"
 #include "tests/small_supernet.h"
 #include "tests/temporary_directory.h"
+#include "tests/thread_ranks.h"
 #include "tools/common/counting_dataset.h"
 #include "tools/common/model_costs.h"
 
@@ -64,6 +65,7 @@ struct World {
   DataSource source;
   Supernet net;
   std::unique_ptr<EvaluationSet> images;
+  mutable SingleProcess ranks;
 };
 
 SearchOptions net_options() {
@@ -123,7 +125,7 @@ TEST(Ranking, ScoresAsEachAloneAndComputesSharedBeginningsOnce) {
       nodes.insert(node);
     }
   }
-  Ranking ranking(world.net, *world.images, 15);
+  Ranking ranking(world.net, *world.images, 15, world.ranks);
   reset_counted_macs();
   ranking.evaluate(jobs);
   const int64_t shared = counted_macs();
@@ -145,7 +147,7 @@ TEST(Ranking, ScoresAsEachAloneAndComputesSharedBeginningsOnce) {
 TEST(Ranking, GivesUpOnlyWhatIsNoMoreAccurate) {
   const World world;
   std::vector<Candidate> complete = some_candidates(12);
-  Ranking ranking(world.net, *world.images, 12);
+  Ranking ranking(world.net, *world.images, 12, world.ranks);
   std::vector<Evaluator::Job> jobs;
   for (Candidate& candidate : complete) jobs.push_back({&candidate, nullptr});
   ranking.evaluate(jobs);
@@ -177,7 +179,7 @@ TEST(Ranking, ASearchThatGivesUpFindsAndDrawsWhatACompleteOneDoes) {
   for (const char* algorithm : {"evolution", "random"}) {
     SearchOptions options = net_options();
     options.algorithm = algorithm;
-    Ranking quick(world.net, *world.images, 5), thorough(world.net, *world.images, 1);
+    Ranking quick(world.net, *world.images, 5, world.ranks), thorough(world.net, *world.images, 1, world.ranks);
     const SearchResult found = world.search_with(options, quick);
     options.early_stop = false;
     const SearchResult want = world.search_with(options, thorough);
@@ -203,7 +205,7 @@ TEST(Ranking, AKilledSearchEndsWithTheSameLog) {
     options.algorithm = algorithm;
     options.generations = 3;
     const std::string whole = dir.path(concat(algorithm, "-whole")), log = dir.path(concat(algorithm, "-cut"));
-    Ranking ranking(world.net, *world.images, 5);
+    Ranking ranking(world.net, *world.images, 5, world.ranks);
     const SearchResult want = world.search_with(options, ranking, whole);
     const std::string bytes = read(whole);
     EXPECT_NE(bytes.find("\"stopped\":true"), std::string::npos) << algorithm;
@@ -212,9 +214,36 @@ TEST(Ranking, AKilledSearchEndsWithTheSameLog) {
     for (size_t end = bytes.find('\n'); end != std::string::npos; end = bytes.find('\n', end + 1)) {
       if (line++ % 6 != 0) continue;
       small_search::write(log, bytes.substr(0, end + 1 + line % 2 * 20));
-      Ranking again(world.net, *world.images, 5);
+      Ranking again(world.net, *world.images, 5, world.ranks);
       small_search::expect_same(world.search_with(options, again, log), want);
       ASSERT_EQ(read(log), bytes) << algorithm << line;
+    }
+  }
+}
+
+// All ranks find what one process finds, to the bit; margins of other ranks' candidates serve as bars.
+TEST(Ranking, RanksFindWhatOneProcessFinds) {
+  TemporaryDirectory dir;
+  const World world;
+  SearchOptions options = net_options();
+  options.algorithm = "nsga2";
+  Ranking alone(world.net, *world.images, 5, world.ranks);
+  const SearchResult want = world.search_with(options, alone, dir.path("alone"));
+  for (const int size : {2, 3}) {
+    std::vector<SearchResult> found(static_cast<size_t>(size));
+    std::vector<RankingWork> work(found.size());
+    ThreadRanks::run(size, [&](Communicator& ranks) {
+      const size_t rank = static_cast<size_t>(ranks.rank());
+      Ranking ranking(world.net, *world.images, 5, ranks);
+      found[rank] = world.search_with(options, ranking, dir.path(concat(size, "-", rank)));
+      work[rank] = ranking.work();
+    });
+    for (size_t rank = 0; rank < found.size(); ++rank) {
+      small_search::expect_same(found[rank], want);
+      EXPECT_EQ(read(dir.path(concat(size, "-", rank))), read(dir.path("alone"))) << size << rank;
+      EXPECT_EQ(work[rank].unstopped, alone.work().unstopped);
+      EXPECT_EQ(work[rank].unshared, alone.work().unshared);
+      EXPECT_EQ(work[rank].blocks, work[0].blocks);
     }
   }
 }
@@ -222,7 +251,7 @@ TEST(Ranking, AKilledSearchEndsWithTheSameLog) {
 TEST(Ranking, ImagesAreDecodedOnce) {
   const World world;
   const int64_t decoded = world.dataset->read();
-  Ranking ranking(world.net, *world.images, 5);
+  Ranking ranking(world.net, *world.images, 5, world.ranks);
   world.search_with(net_options(), ranking);
   EXPECT_EQ(world.dataset->read(), decoded);
 }
@@ -231,7 +260,7 @@ TEST(Ranking, NamesTheArchitectureWhoseLogitsAreBroken) {
   World world;
   world.net.parameters().values()[0] = std::numeric_limits<float>::quiet_NaN();
   std::vector<Candidate> candidates = some_candidates(1);
-  Ranking ranking(world.net, *world.images, 1);
+  Ranking ranking(world.net, *world.images, 1, world.ranks);
   const std::string message = small_search::message_of([&] { ranking.evaluate({{&candidates[0], nullptr}}); });
   small_search::expect_contains(message, "not finite");
   small_search::expect_contains(message, candidates[0].architecture.to_json());

@@ -1,10 +1,13 @@
 #include "tools/common/ranking.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <numeric>
+#include <utility>
 
 #include "engine/check.h"
+#include "tools/common/cli.h"
 
 namespace entangle {
 
@@ -17,7 +20,83 @@ struct Ranking::Active {
   const Architecture& architecture() const { return candidate->architecture; }
 };
 
+namespace {
+
+// The jobs [begin, end) of `count` that a rank does: neighbours, which begin alike.
+struct Part {
+  size_t begin, end;
+};
+Part part_of(size_t count, int rank, int ranks) {
+  const size_t r = static_cast<size_t>(rank), all = static_cast<size_t>(ranks);
+  return {count * r / all, count * (r + 1) / all};
+}
+
+// What a rank tells of a job, in front of the margins.
+struct Score {
+  double accuracy;
+  int64_t images;
+  bool stopped;
+};
+
+// What a rank tells of a group.
+struct Note {
+  RankingWork work;
+  bool stopped;
+};
+
+}  // namespace
+
 void Ranking::evaluate(const std::vector<Job>& jobs) {
+  const Part own = part_of(jobs.size(), ranks_.rank(), ranks_.size());
+  const RankingWork before = std::exchange(work_, {});
+  const auto first = jobs.begin();
+  score({first + static_cast<std::ptrdiff_t>(own.begin), first + static_cast<std::ptrdiff_t>(own.end)});
+  const auto notes = ranks_.gather(Note{work_, interrupted()});
+  work_ = before;
+  for (const Note& note : notes) {
+    work_.blocks += note.work.blocks;
+    work_.unshared += note.work.unshared;
+    work_.unstopped += note.work.unstopped;
+    stopped_ = stopped_ || note.stopped;
+  }
+  if (ranks_.size() > 1) share(jobs);
+}
+
+// Every rank gets the scores that the others found, and the margins of what may become a bar.
+void Ranking::share(const std::vector<Job>& jobs) {
+  const size_t slots = jobs.size() / static_cast<size_t>(ranks_.size()) + 1;
+  const size_t margins = static_cast<size_t>(images_.size()) * sizeof(float), slot = sizeof(Score) + margins;
+  std::vector<char> sent(slots * slot), all(sent.size() * static_cast<size_t>(ranks_.size()));
+  const Part mine = part_of(jobs.size(), ranks_.rank(), ranks_.size());
+  for (size_t i = mine.begin; i < mine.end; ++i) {
+    const Candidate& candidate = *jobs[i].candidate;
+    const Score score = {candidate.accuracy, candidate.images, candidate.stopped};
+    char* const place = sent.data() + (i - mine.begin) * slot;
+    std::memcpy(place, &score, sizeof score);
+    if (!score.stopped) {
+      std::memcpy(place + sizeof score, known_.at(candidate.architecture.to_json()).data(), margins);
+    }
+  }
+  ranks_.gather(sent.data(), sent.size(), all.data());
+  for (int rank = 0; rank < ranks_.size(); ++rank) {
+    const Part part = part_of(jobs.size(), rank, ranks_.size());
+    const char* place = all.data() + static_cast<size_t>(rank) * sent.size();
+    for (size_t i = part.begin; i < part.end; ++i, place += slot) {
+      Candidate& candidate = *jobs[i].candidate;
+      Score score;
+      std::memcpy(&score, place, sizeof score);
+      candidate.accuracy = score.accuracy;
+      candidate.images = score.images;
+      candidate.stopped = score.stopped;
+      if (score.stopped || rank == ranks_.rank()) continue;
+      Margins found(static_cast<size_t>(images_.size()));
+      std::memcpy(found.data(), place + sizeof score, margins);
+      known_.emplace(candidate.architecture.to_json(), std::move(found));
+    }
+  }
+}
+
+void Ranking::score(const std::vector<Job>& jobs) {
   // Candidates of one bar see the images in one order.
   std::map<const Candidate*, std::vector<Active>> by_bar;
   for (const Job& job : jobs) {

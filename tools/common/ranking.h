@@ -7,12 +7,15 @@
 //   gets wrong come first, so that all the candidate can gain on the bar is known early; then those that the bar gets
 //   right, by rising margin, where it is likeliest to lose. Once it has lost as many as it can have gained the rest
 //   cannot help: no error is made, and a search that uses bars as they are meant finds what it would have found.
+// - Several processes score a part of each group, and tell one another all scores: each finds what one process finds.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/communicator.h"
 #include "search/search.h"
 #include "tools/common/evaluate.h"
 
@@ -27,13 +30,16 @@ struct RankingWork {
 
 class Ranking : public Evaluator {
  public:
-  // Both must outlive the ranking. `group` candidates are scored at once.
-  Ranking(const Supernet& supernet, const EvaluationSet& images, int64_t group)
-      : supernet_(supernet), images_(images), group_(group) {}
+  // All must outlive the ranking. `group` candidates are scored at once, by each of the ranks.
+  Ranking(const Supernet& supernet, const EvaluationSet& images, int64_t group, Communicator& ranks)
+      : supernet_(supernet), images_(images), group_(group), ranks_(ranks) {}
 
-  int64_t group() const override { return group_; }
-  // Throws Error naming the architecture when a logit is not finite.
+  int64_t group() const override { return group_ * ranks_.size(); }
+  // Throws Error naming the architecture when a logit is not finite. Collective.
   void evaluate(const std::vector<Job>& jobs) override;
+  // Whether a rank was asked to stop before the last group was done: all say the same.
+  bool stopped() const { return stopped_; }
+  // Of all ranks.
   const RankingWork& work() const { return work_; }
 
  private:
@@ -41,6 +47,8 @@ class Ranking : public Evaluator {
   using Margins = std::vector<float>;
   struct Active;
 
+  void score(const std::vector<Job>& jobs);
+  void share(const std::vector<Job>& jobs);
   const Margins& margins_of(const Architecture& architecture);
   std::vector<int64_t> order_for(const Margins* bar) const;
   void score(std::vector<Active> active, const Margins* bar);
@@ -56,7 +64,9 @@ class Ranking : public Evaluator {
   const Supernet& supernet_;
   const EvaluationSet& images_;
   int64_t group_;
+  Communicator& ranks_;
   RankingWork work_;
+  bool stopped_ = false;
   // Of candidates that were scored completely: they may be bars. What a log scored is computed when it is one.
   std::unordered_map<std::string, Margins> known_;
 };
