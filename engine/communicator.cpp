@@ -21,6 +21,8 @@ int count_in(const char* variable) {
 
 void SingleProcess::gather(const void* own, size_t bytes, void* all) { std::memcpy(all, own, bytes); }
 
+void SingleProcess::swap(int, const float*, float*, int64_t) { RAISE("a process alone has no other to swap with"); }
+
 Launched launched() {
   struct Known {
     const char *launcher, *size, *local_size;

@@ -45,6 +45,11 @@ class Communicator {
   // belongs to the sum until finish_sums(), which waits for all that began.
   virtual void start_sum(float* values, int64_t count) = 0;
   virtual void finish_sums() = 0;
+  // Lets the sums under way go on, without waiting: to be called now and then between other work.
+  virtual void progress() {}
+
+  // Gives `count` numbers to rank `other` and takes as many from it, which calls the same with this rank.
+  virtual void swap(int other, const float* own, float* others, int64_t count) = 0;
 
  private:
   const int rank_, size_;
@@ -58,6 +63,7 @@ class SingleProcess : public Communicator {
   void gather(const void* own, size_t bytes, void* all) override;
   void start_sum(float*, int64_t) override {}
   void finish_sums() override {}
+  void swap(int other, const float* own, float* others, int64_t count) override;
 };
 
 // The processes of the launcher that started this one; a process alone when none did. Throws Error when there is a launcher

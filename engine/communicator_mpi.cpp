@@ -118,18 +118,39 @@ class MpiCommunicator : public Communicator {
     wait(all, "a rank is lost or hangs in the sum of the gradients");
   }
 
+  void progress() override {
+    if (!sums_.empty()) test(sums_);
+  }
+
+  void swap(int other, const float* own, float* others, int64_t count) override {
+    CHECK(count >= 0 && count <= INT_MAX, "a message of ", count, " numbers is too long");
+    const int length = static_cast<int>(count), tag = next_tag();
+    std::vector<MPI_Request> both(2, MPI_REQUEST_NULL);
+    MPI_CHECK(MPI_Irecv(others, length, MPI_FLOAT, other, tag, MPI_COMM_WORLD, &both[0]));
+    MPI_CHECK(MPI_Isend(own, length, MPI_FLOAT, other, tag, MPI_COMM_WORLD, &both[1]));
+    wait(both, concat("rank ", other, " is lost or hangs"));
+  }
+
  private:
   // `what` to say on a time-out; empty: request i is of rank i, which is named.
   void wait(std::vector<MPI_Request>& requests, const std::string& what) {
     Patience patience(options_);
-    for (int done = 0;;) {
-      const int result = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
-      failed_ = failed_ || result != MPI_SUCCESS;
-      CHECK(result == MPI_SUCCESS, "MPI: a rank is lost: ", text(result));
-      if (done) return;
-      if (patience.over()) break;
+    while (!test(requests)) {
+      if (patience.over()) return give_up(requests, what);
       patience.rest();
     }
+  }
+
+  // Whether all are done; lets them go on.
+  bool test(std::vector<MPI_Request>& requests) {
+    int done = 0;
+    const int result = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+    failed_ = failed_ || result != MPI_SUCCESS;
+    CHECK(result == MPI_SUCCESS, "MPI: a rank is lost: ", text(result));
+    return done != 0;
+  }
+
+  void give_up(std::vector<MPI_Request>& requests, const std::string& what) {
     failed_ = true;
     const std::string within = concat(" (no answer within ", options_.timeout, " s, or within ",
                                       options_.timeout_when_asked, " s once asked to stop)");

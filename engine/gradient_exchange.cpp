@@ -1,16 +1,32 @@
 #include "engine/gradient_exchange.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/check.h"
+#include "engine/device.h"
 
 namespace entangle {
 namespace {
 
+bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+bool is_sent(const TapedView& taped) { return taped.view.requires_grad() && taped.view.count() > 0; }
+
+int64_t sent_numbers(const std::vector<TapedView>& views) {
+  int64_t total = 0;
+  for (const TapedView& taped : views) {
+    if (!is_sent(taped)) continue;
+    CHECK(taped.view.device() == DeviceKind::cpu,
+          "gradients are averaged over processes and shards on the processor alone");
+    total += taped.view.count();
+  }
+  return total;
+}
+
 // Calls row(gradient, length) for each contiguous piece of a view's gradient, in row-major order.
 template <class F>
 void for_rows(const Tensor& view, const F& row) {
-  if (view.count() == 0) return;
   const int rank = view.rank();
   const int64_t length = rank == 0 ? 1 : view.size(rank - 1);
   CHECK(rank == 0 || length == 1 || view.stride(rank - 1) == 1, "the rows of a view must be contiguous");
@@ -25,39 +41,94 @@ void for_rows(const Tensor& view, const F& row) {
   }
 }
 
+// Copies a view's gradient to `packed`; returns the end of the copy.
+float* pack(const Tensor& view, float* packed) {
+  for_rows(view, [&](const float* row, int64_t length) { packed = std::copy(row, row + length, packed); });
+  return packed;
+}
+
+// The views' gradients become `packed`, which holds them from the last view to the first, times `factor`.
+void unpack(const std::vector<TapedView>& views, const float* packed, float factor) {
+  for (auto taped = views.rbegin(); taped != views.rend(); ++taped) {
+    if (!is_sent(*taped)) continue;
+    for_rows(taped->view, [&](float* row, int64_t length) {
+      for (int64_t i = 0; i < length; ++i) row[i] = packed[i] * factor;
+      packed += length;
+    });
+  }
+}
+
 }  // namespace
 
-void GradientExchange::average(const std::vector<Tensor>& views) {
-  bytes_ = 0;
+void GradientExchange::begin(std::vector<TapedView> views) {
+  views_ = std::move(views);
+  unsent_ = views_.size();
+  filled_ = started_ = 0;
+  packed_.resize(static_cast<size_t>(sent_numbers(views_)));  // before the first sum: they must stay where they are
+}
+
+void GradientExchange::advance(size_t left) {
   if (ranks_.size() == 1) return;
-  int64_t total = 0;
-  for (const Tensor& view : views) {
-    if (!view.requires_grad()) continue;
-    CHECK(view.device() == DeviceKind::cpu, "gradients are averaged over processes on the processor alone");
-    total += view.count();
+  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
+    const TapedView& taped = views_[unsent_ - 1];
+    if (!is_sent(taped)) continue;
+    filled_ = pack(taped.view, packed_.data() + filled_) - packed_.data();
+    for (; filled_ - started_ >= kBucket; started_ += kBucket) ranks_.start_sum(packed_.data() + started_, kBucket);
   }
-  packed_.resize(static_cast<size_t>(total));  // before the first sum: they must stay where they are
-  int64_t filled = 0, started = 0;
-  for (auto view = views.rbegin(); view != views.rend(); ++view) {
-    if (!view->requires_grad()) continue;
-    for_rows(*view, [&](const float* row, int64_t length) {
-      std::copy(row, row + length, packed_.data() + filled);
-      filled += length;
-    });
-    for (; filled - started >= kBucket; started += kBucket) ranks_.start_sum(packed_.data() + started, kBucket);
-  }
-  if (filled > started) ranks_.start_sum(packed_.data() + started, filled - started);
+  ranks_.progress();
+}
+
+void GradientExchange::finish() {
+  if (ranks_.size() == 1) return;
+  advance(0);
+  if (filled_ > started_) ranks_.start_sum(packed_.data() + started_, filled_ - started_);
   ranks_.finish_sums();
-  const float share = 1.0f / static_cast<float>(ranks_.size());
-  int64_t taken = 0;
-  for (auto view = views.rbegin(); view != views.rend(); ++view) {
-    if (!view->requires_grad()) continue;
-    for_rows(*view, [&](float* row, int64_t length) {
-      for (int64_t i = 0; i < length; ++i) row[i] = packed_[static_cast<size_t>(taken + i)] * share;
-      taken += length;
-    });
+  unpack(views_, packed_.data(), 1.0f / static_cast<float>(ranks_.size()));
+  views_.clear();
+}
+
+GradientTree::GradientTree(Communicator& ranks, int64_t shards) : ranks_(ranks), shards_(shards) {
+  CHECK(is_power_of_two(shards), "a gradient is summed in a tree over 1, 2, 4, 8, ... shards, not over ", shards);
+  CHECK(is_power_of_two(ranks.size()) && ranks.size() <= shards, "a tree over ", shards,
+        " shards is shared by 1, 2, 4, ... up to as many processes, not by ", ranks.size());
+}
+
+void GradientTree::add_to_sum(const std::vector<float>& other) {
+  add_floats(static_cast<int64_t>(sum_.size()), other.data(), sum_.data(), DeviceKind::cpu);
+}
+
+void GradientTree::add(const std::vector<TapedView>& views) {
+  sum_.resize(static_cast<size_t>(sent_numbers(views)));
+  float* end = sum_.data();
+  for (auto taped = views.rbegin(); taped != views.rend(); ++taped) {
+    if (!is_sent(*taped)) continue;
+    end = pack(taped->view, end);
+    for_rows(taped->view, [](float* row, int64_t length) { std::fill(row, row + length, 0.0f); });
   }
-  bytes_ = total * static_cast<int64_t>(sizeof(float));
+  // As in counting in binary: a sum of 2^l shards joins the one that waits, and both go on as one of 2^(l + 1).
+  size_t level = 0;
+  for (; (added_ >> level & 1) != 0; ++level) add_to_sum(levels_[level]);
+  if (level == levels_.size()) levels_.emplace_back();
+  std::swap(levels_[level], sum_);
+  ++added_;
+}
+
+void GradientTree::finish(const std::vector<TapedView>& views) {
+  const int64_t own = shards_ / ranks_.size();
+  CHECK(added_ == own, "of the ", own, " shards of rank ", ranks_.rank(), " ", added_, " were added");
+  added_ = bytes_ = 0;
+  size_t level = 0;
+  while (own >> level != 1) ++level;
+  std::swap(sum_, levels_[level]);
+  received_.resize(sum_.size());
+  // Rank r holds the sum of as many ranks as there have been rounds, a power of two; so does the one that it swaps with.
+  for (int apart = 1; apart < ranks_.size(); apart *= 2) {
+    const int64_t count = static_cast<int64_t>(sum_.size());
+    ranks_.swap(ranks_.rank() ^ apart, sum_.data(), received_.data(), count);
+    add_to_sum(received_);
+    bytes_ += count * static_cast<int64_t>(sizeof(float));
+  }
+  unpack(views, sum_.data(), 1.0f / static_cast<float>(shards_));
 }
 
 }  // namespace entangle

@@ -287,7 +287,7 @@ void Tape::release_last() {
   entries_.pop_back();
 }
 
-void Tape::backward(const Tensor& loss, float weight) {
+void Tape::backward(const Tensor& loss, float weight, const std::function<void(size_t)>& left) {
   CHECK(loss.defined() && loss.count() == 1, "backward: starts from a tensor with one element");
   CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
   add_floats(1, Tensor::from({1}, {weight}, loss.device()).data(), loss.grad(), loss.device());
@@ -296,6 +296,7 @@ void Tape::backward(const Tensor& loss, float weight) {
     const Entry& last = entries_.back();
     if (last.output.has_grad() || last.second.has_grad()) last.run(last.closure);
     release_last();
+    if (left) left(entries_.size());
   }
 }
 

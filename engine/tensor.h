@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <new>
@@ -165,8 +166,9 @@ class Tape {
   }
 
   // Seeds the gradient of `loss`, which has one element, with `weight` and runs the operations backward. Each is released as
-  // soon as it has run, so activations are freed on the way. The tape is empty afterwards.
-  void backward(const Tensor& loss, float weight = 1);
+  // soon as it has run, so activations are freed on the way. The tape is empty afterwards. After each, `left` is told how
+  // many are left.
+  void backward(const Tensor& loss, float weight = 1, const std::function<void(size_t)>& left = nullptr);
 
   size_t size() const { return entries_.size(); }
 
@@ -186,6 +188,13 @@ class Tape {
   std::vector<char*> blocks_;  // closures live in blocks of the tensor allocator
   size_t block_used_ = 0;
   Tape* previous_;
+};
+
+// A view of a parameter that operations read, and how many the tape held before the first of them: once no more are left
+// of them, the backward pass has finished the view's gradient.
+struct TapedView {
+  Tensor view;
+  size_t before;
 };
 
 // The current tape when one is live and any of the inputs needs a gradient, else null: `if (Tape* tape =

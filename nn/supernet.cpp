@@ -223,7 +223,8 @@ class Supernet::Pass {
 
   // Views. Every parameter enters the pass through use().
   Tensor use(const Tensor& view) {
-    if (options_.views != nullptr) options_.views->push_back(view);
+    const Tape* const tape = Tape::current();
+    if (options_.views != nullptr) options_.views->push_back({view, tape == nullptr ? 0 : tape->size()});
     return view;
   }
   const Tensor& whole(int index) const { return net_.parameters_[index].tensor; }

@@ -53,8 +53,8 @@ struct ForwardOptions {
   bool training = false;  // whether dropout and drop-path act
   uint64_t seed = 0;      // with `step`, the key of dropout and drop-path
   uint64_t step = 0;
-  int64_t first_sample = 0;              // index of images[0] within the global batch: drop-path is keyed by it
-  std::vector<Tensor>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
+  int64_t first_sample = 0;                 // index of images[0] within the global batch: drop-path is keyed by it
+  std::vector<TapedView>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
 };
 
 // The residual stream between two blocks: sum + branch [B, N, C], or sum alone behind the stem. The addition is left to the

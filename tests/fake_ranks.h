@@ -33,10 +33,15 @@ class FakeRanks : public Communicator {
     ++pending;
   }
   void finish_sums() override { pending = 0; }
+  void swap(int other, const float* own, float* others, int64_t count) override {
+    swapped.push_back(other);
+    for (int64_t i = 0; i < count; ++i) others[i] = factor_ * own[i];
+  }
 
   int64_t messages = 0;
   std::vector<std::vector<float>> sums;  // what was given
   int pending = 0;
+  std::vector<int> swapped;  // with whom
 
  private:
   Change change_;

@@ -28,6 +28,7 @@ struct Flags {
   std::string config, output, init;
   std::vector<std::string> settings;  // all that the command line says about the configuration
   bool resume = false;
+  bool deterministic_reduce = false;
   double rank_timeout = 60;
 };
 
@@ -107,6 +108,8 @@ int main(int argc, char** argv) {
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
+  program.app().add_flag("--deterministic-reduce", flags.deterministic_reduce,
+                         "the same bits for 1, 2, 4 and 8 processes (TRAIN.shards=8)");
   program.app()
       .add_option("--rank-timeout", flags.rank_timeout,
                   "seconds that processes wait for one that does not answer (default 60)")
@@ -114,6 +117,7 @@ int main(int argc, char** argv) {
   program.settings_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
+    if (flags.deterministic_reduce) flags.settings.insert(flags.settings.begin(), "TRAIN.shards=8");
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
     train(flags, program.device());

@@ -18,7 +18,7 @@ void expect_costs(SupernetConfig config, const Architecture& a, int64_t batch) {
   const Supernet net(config, 1);
   const Cost cost = cost_of(config, a, batch);
   const Tensor images = random_images(config, batch), targets = one_hot(batch, config.num_classes);
-  std::vector<Tensor> views;
+  std::vector<TapedView> views;
   ForwardOptions options;
   options.training = true;
   options.views = &views;
@@ -33,7 +33,7 @@ void expect_costs(SupernetConfig config, const Architecture& a, int64_t batch) {
   EXPECT_LE(alive, cost.activation_bytes + 64 * tensors + (int64_t{64} << 10) * (1 + tensors / 256));
   EXPECT_EQ(counted_macs(), cost.macs * batch);
   int64_t params = 0;
-  for (const Tensor& view : views) params += view.count();
+  for (const TapedView& taped : views) params += taped.view.count();
   EXPECT_EQ(params, cost.params);
 }
 

@@ -25,7 +25,7 @@ namespace {
 
 // A network of exactly the subnet's size, holding copies of the subnet's views.
 void cut_out(const Supernet& from, const Architecture& a, Supernet& to) {
-  std::vector<Tensor> views, own;
+  std::vector<TapedView> views, own;
   ForwardOptions options;
   options.views = &views;
   from.forward(random_images(from.config(), 1), a, options);
@@ -33,10 +33,10 @@ void cut_out(const Supernet& from, const Architecture& a, Supernet& to) {
   to.forward(random_images(to.config(), 1), a, options);
   ASSERT_EQ(views.size(), own.size());
   for (size_t i = 0; i < views.size(); ++i) {
-    ASSERT_EQ(views[i].shape(), own[i].shape());
-    ASSERT_TRUE(own[i].contiguous());
-    const std::vector<float> values = views[i].to_vector();
-    std::copy(values.begin(), values.end(), own[i].data());
+    ASSERT_EQ(views[i].view.shape(), own[i].view.shape());
+    ASSERT_TRUE(own[i].view.contiguous());
+    const std::vector<float> values = views[i].view.to_vector();
+    std::copy(values.begin(), values.end(), own[i].view.data());
   }
 }
 
@@ -57,15 +57,15 @@ TEST_P(Nesting, CutOutSubnetEqualsItsView) {
 
   const Tensor images = random_images(config, 3);
   EXPECT_EQ(run_step(net, a, images), run_step(dense, a, images));
-  std::vector<Tensor> views, own;
+  std::vector<TapedView> views, own;
   ForwardOptions options;
   options.views = &views;
   net.forward(images, a, options);
   options.views = &own;
   dense.forward(images, a, options);
   for (size_t i = 0; i < views.size(); ++i) {
-    const std::vector<float> gradient = views[i].grad_to_vector();
-    EXPECT_EQ(gradient, own[i].grad_to_vector()) << "view " << i;
+    const std::vector<float> gradient = views[i].view.grad_to_vector();
+    EXPECT_EQ(gradient, own[i].view.grad_to_vector()) << "view " << i;
     EXPECT_TRUE(std::any_of(gradient.begin(), gradient.end(), [](float g) { return g != 0; })) << "view " << i;
   }
 }
@@ -79,14 +79,15 @@ TEST_P(Nesting, WeightsOutsideOfTheViewsAreNeverTouched) {
   const Tensor images = random_images(config, 3);
   const std::vector<float> want = run_step(net, a, images);
 
-  std::vector<Tensor> views;
+  std::vector<TapedView> views;
   ForwardOptions options;
   options.views = &views;
   net.forward(images, a, options);
   ParameterArena& arena = net.parameters();
   const std::vector<float> values(arena.values(), arena.values() + arena.size());
   std::vector<char> inside(static_cast<size_t>(arena.size()), 0);
-  for (const Tensor& view : views) {
+  for (const TapedView& taped : views) {
+    const Tensor& view = taped.view;
     const Shape& s = view.shape();
     const int64_t first = view.data() - arena.values();
     for (int64_t i = 0; i < s.count(); ++i) {
@@ -119,13 +120,14 @@ TEST(Supernet, QkvBiasSharing) {
     const Supernet net(config, 1);
     const float* start = net.parameters().find("blocks.0.attn.qkv.bias")->tensor.data();
     for (const int heads : {1, 2, 3}) {
-      std::vector<Tensor> views;
+      std::vector<TapedView> views;
       ForwardOptions options;
       options.views = &views;
       net.forward(random_images(config, 1), Architecture::uniform(1, 16, heads, 1), options);
-      const auto view = std::find_if(views.begin(), views.end(), [&](const Tensor& v) { return v.data() == start; });
+      const auto view =
+          std::find_if(views.begin(), views.end(), [&](const TapedView& v) { return v.view.data() == start; });
       ASSERT_NE(view, views.end());
-      EXPECT_EQ(view->stride(0), bias == QkvBias::aligned ? 24 : 8 * heads);
+      EXPECT_EQ(view->view.stride(0), bias == QkvBias::aligned ? 24 : 8 * heads);
     }
   }
 }

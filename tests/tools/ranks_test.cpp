@@ -137,6 +137,86 @@ TEST_F(Ranks, SharesMayBeComputedInParts) {
   }
 }
 
+TEST_F(Ranks, ADeterministicReductionHasTheSameBitsForAnyNumber) {
+  const std::vector<std::string> more = {"--epochs", "3", "--deterministic-reduce", "--set", "TRAIN.clip_norm=1"};
+  const auto of_32 = [&](int count, const std::string& name) {
+    std::vector<std::string> words = ranks(count, name, more);
+    std::replace(words.begin(), words.end(), std::string("16"), std::string("32"));
+    return words;
+  };
+  ASSERT_EQ(run(of_32(0, "one")).status, 0);
+  const auto want = log_records(dir.path("one/log.jsonl"));
+  for (const int count : {2, 4}) {
+    const std::string name = "of" + std::to_string(count);
+    const Outcome outcome = run(of_32(count, name));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    const auto got = log_records(dir.path(name + "/log.jsonl"));
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_EQ(got[i]["loss"], want[i]["loss"]) << i;
+      EXPECT_EQ(got[i].value("held_out", nlohmann::json()), want[i].value("held_out", nlohmann::json())) << i;
+    }
+    EXPECT_EQ(read_raw(checkpoint(name)), read_raw(checkpoint("one")));
+  }
+  EXPECT_NE(run(ranks(0, "odd", {"--set", "TRAIN.shards=3"})).err.find("multiple of 3"), std::string::npos);
+  EXPECT_NE(
+      run(ranks(0, "both", {"--set", "TRAIN.shards=4", "--set", "TRAIN.accumulate=2"})).err.find("set one of them"),
+      std::string::npos);
+}
+
+TEST_F(Ranks, ASearchFindsWhatOneProcessFinds) {
+  ASSERT_EQ(run(ranks(0, "run", {"--epochs", "1"})).status, 0);
+  const auto search = [&](int count, const std::string& output) {
+    std::vector<std::string> words = ranks(count, "run");
+    words.resize(count == 0 ? 1 : 4);
+    std::string& program = words.back();
+    program.replace(program.rfind("train_supernet"), std::string::npos, "search_subnets");
+    words.insert(words.end(), {"--weights", checkpoint("run"), "--output", dir.path(output), "--threads", "1",
+                               "--algorithm", "nsga2", "--compare", "random"});
+    return words;
+  };
+  const Outcome one = run(search(0, "one"));
+  ASSERT_EQ(one.status, 0) << one.err;
+  const auto expect_same = [&](const std::string& output) {
+    for (const char* file : {"/search.jsonl", "/search-random.jsonl", "/best_architecture.json", "/front.json"}) {
+      EXPECT_EQ(read_raw(dir.path(output + file)), read_raw(dir.path(std::string("one") + file))) << output << file;
+    }
+  };
+  for (const int count : {2, 3}) {
+    const std::string output = "of" + std::to_string(count);
+    const Outcome several = run(search(count, output));
+    ASSERT_EQ(several.status, 0) << several.err;
+    for (const char* line : {"best of", "test  top-1"}) {
+      EXPECT_EQ(line_with(several.out, line), line_with(one.out, line)) << count;
+    }
+    EXPECT_EQ(several.out.find("test  top-1"), several.out.rfind("test  top-1")) << "only the first talks";
+    expect_same(output);
+  }
+  // Killed within a line; what was found there is taken by all.
+  const std::string log = read_raw(dir.path("of2/search.jsonl"));
+  write_raw(dir.path("of2/search.jsonl"), log.substr(0, log.size() / 2));
+  std::filesystem::remove(dir.path("of2/search-random.jsonl"));
+  const Outcome again = run(search(2, "of2"));
+  ASSERT_EQ(again.status, 0) << again.err;
+  expect_same("of2");
+}
+
+TEST_F(Ranks, BenchAllreduceMeasures) {
+  std::vector<std::string> words = ranks(2, "run");
+  words.resize(4);
+  words[3].replace(words[3].rfind("train_supernet"), std::string::npos, "bench_allreduce");
+  words.insert(words.end(), {"--config", dir.path("tiny.yaml"), "--times", "2", "--largest", "100k", "--threads", "1"});
+  const Outcome outcome = run(words);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const auto measured = nlohmann::json::parse(outcome.out)["measured"];
+  EXPECT_EQ(measured["processes"], 2);
+  ASSERT_EQ(measured["sums"].size(), 4u);
+  EXPECT_EQ(measured["sums"][3]["bytes"], 16384);
+  for (const auto& sum : measured["sums"]) EXPECT_GT(sum["seconds"].get<double>(), 0);
+  const Config config = load_config(dir.path("tiny.yaml"));
+  EXPECT_EQ(measured["exchange_bytes"], 4 * cost_of(config.model, config.space.middle()).params);
+}
+
 TEST_F(Ranks, OneCheckpointIsEvaluatedTheSameByAny) {
   ASSERT_EQ(run(ranks(0, "run", {"--epochs", "1"})).status, 0);
   const Outcome alone = run(ranks(0, "run", {"--epochs", "1", "--resume"}));
@@ -234,7 +314,8 @@ class MadeUpRanks : public Programs {
 
 TEST_F(MadeUpRanks, AnotherArchitectureStopsTheStepAndNamesTheRank) {
   FakeRanks ranks(0, 3, [](int64_t index, int rank, void* message, size_t) {
-    if (index == 2 && rank == 2) *static_cast<uint64_t*>(message) ^= 1;  // a step's note begins with what was drawn
+    // After the start, each step asks what was drawn, and then tells its loss.
+    if (index == 3 && rank == 2) *static_cast<uint64_t*>(message) ^= 1;
   });
   Config config = this->config();
   config.train.batch_size = 24;

@@ -65,6 +65,7 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "epochs", &c.train.epochs, {1, 1e6}},
       {"TRAIN", "batch_size", &c.train.batch_size, {1, 1 << 24}},
       {"TRAIN", "accumulate", &c.train.accumulate, {1, 1 << 24}},
+      {"TRAIN", "shards", &c.train.shards, {0, 1 << 16}},
       {"TRAIN", "lr", &c.train.lr, kRate},
       {"TRAIN", "lr_scale_batch", &c.train.lr_scale_batch},
       {"TRAIN", "min_lr", &c.train.min_lr, kRate},

@@ -16,8 +16,11 @@ namespace entangle {
 
 struct TrainConfig {
   int64_t epochs = 500, batch_size = 1024;
-  int64_t accumulate =
-      1;  // parts of a process's share of a batch, computed one after another: less memory, the same step
+  // Parts of a process's share of a batch, computed one after another: less memory, the same step.
+  int64_t accumulate = 1;
+  // Shards of a batch, whose gradients are summed in a fixed tree: the same bits for any number of processes. 0: the batch is
+  // not cut, and the bits depend on that number.
+  int64_t shards = 0;
   double lr = 5e-4;
   bool lr_scale_batch = true;  // the published rule: the peak is lr * batch_size / 512; otherwise it is lr
   double min_lr = 1e-5, warmup_lr = 1e-6, warmup_epochs = 20;

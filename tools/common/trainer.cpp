@@ -72,9 +72,13 @@ std::vector<std::pair<const char*, Architecture>> landmarks(const Config& config
 
 // What the ranks tell one another in every step.
 struct StepNote {
-  uint64_t drawn;  // tells steps and architectures apart
   double loss;
   bool stop;
+};
+
+// Tells steps and architectures apart.
+struct DrawnNote {
+  uint64_t hash;
 };
 
 uint64_t drawn_at(int64_t step, const Architecture& architecture) {
@@ -104,10 +108,14 @@ double number_at(const unsigned char* bytes, size_t offset) {
 }  // namespace
 
 int64_t part_of_batch(const TrainConfig& train, int ranks) {
-  CHECK(train.batch_size % (ranks * train.accumulate) == 0, "TRAIN.batch_size is ", train.batch_size,
-        ": make it a multiple of ", ranks * train.accumulate, ", for ", ranks,
-        " processes with TRAIN.accumulate=", train.accumulate, " parts each");
-  return train.batch_size / (ranks * train.accumulate);
+  CHECK(train.shards == 0 || train.accumulate == 1, "TRAIN.shards=", train.shards,
+        " and TRAIN.accumulate=", train.accumulate, " both cut the batch: set one of them");
+  const int64_t parts = train.shards > 0 ? train.shards : ranks * train.accumulate;
+  CHECK(train.batch_size % parts == 0, "TRAIN.batch_size is ", train.batch_size, ": make it a multiple of ", parts,
+        train.shards > 0
+            ? concat(", for TRAIN.shards=", parts)
+            : concat(", for ", ranks, " processes with TRAIN.accumulate=", train.accumulate, " parts each"));
+  return train.batch_size / parts;
 }
 
 Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, DeviceKind device, Communicator& ranks)
@@ -115,6 +123,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       run_(run),
       device_(device),
       ranks_(ranks),
+      parts_(config.train.batch_size / (ranks.size() * part_of_batch(config.train, ranks.size()))),
       resume_(resume && run.has("checkpoint.safetensors")),
       source_(open_data_for(config)),
       split_(split_of_run()),
@@ -128,10 +137,14 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
         "several processes train on processors alone: use --device cpu");
   // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
-  const bool whole = ranks.size() == 1 && config.train.accumulate == 1;
+  const bool whole = ranks.size() == 1 && parts_ == 1;
   CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
         "dropout needs a batch in one piece: train with one process and TRAIN.accumulate=1, or set TRAIN.dropout and "
         "TRAIN.attention_dropout to 0 (drop_path may stay)");
+  if (config.train.shards > 0) {
+    CHECK(device == DeviceKind::cpu, "TRAIN.shards is for processors: use --device cpu");
+    tree_.emplace(ranks, config.train.shards);
+  }
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -150,7 +163,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
-  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(config.train.accumulate), device);
+  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_), device);
   check_together();
   if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
 }
@@ -213,49 +226,60 @@ void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
 }
 
 void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
+  check_same_step(step);
+  std::vector<TapedView> views;
   ForwardOptions options;
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
-  std::vector<Tensor> views;
-  const int64_t parts = config_.train.accumulate, count = batch.images.size(0) / parts;
-  for (int64_t part = 0; part < parts; ++part) {
+  options.views = tree_ || ranks_.size() > 1 ? &views : nullptr;
+  const int64_t count = batch.images.size(0) / parts_;
+  for (int64_t part = 0; part < parts_; ++part) {
     const DeviceBatch some = {batch.images.slice(0, part * count, count), batch.targets.slice(0, part * count, count)};
     options.first_sample = ranks_.rank() * batch.images.size(0) + part * count;
-    options.views = ranks_.size() > 1 && part == 0 ? &views : nullptr;  // the same for all parts
     const Tensor targets = teacher_ != nullptr ? teacher_->targets(some) : some.targets;
+    views.clear();  // the same ones in every part
     Tape tape;
     const Tensor loss = cross_entropy(supernet_.forward(some.images, step.architecture, options), targets);
     step.numbers->start(loss.data(), sizeof(float), loss_at(part));
-    tape.backward(loss, 1.0f / static_cast<float>(parts));
+    if (tree_) {
+      tape.backward(loss);
+      tree_->add(views);
+    } else if (part + 1 < parts_ || ranks_.size() == 1) {
+      tape.backward(loss, 1.0f / static_cast<float>(parts_));
+    } else {
+      exchange_.begin(views);
+      tape.backward(loss, 1.0f / static_cast<float>(parts_), [&](size_t left) { exchange_.advance(left); });
+    }
   }
   step.stop = interrupted();
-  if (ranks_.size() == 1) return;
-  try {
-    join_gradients(views, loss_of(step.numbers->wait()), step);
-  } catch (const Error& error) {
-    RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
-  }
+  const Clock::time_point begin = Clock::now();
+  if (ranks_.size() > 1) join_notes(step);  // first: a rank that is lost is named here
+  if (tree_) tree_->finish(views);
+  if (!tree_ && ranks_.size() > 1) exchange_.finish();
+  step.waited = std::chrono::duration<double>(Clock::now() - begin).count();
+  step.sent = tree_ ? tree_->bytes() : exchange_.bytes();
 }
 
 // The mean over the parts.
 double Trainer::loss_of(const unsigned char* numbers) const {
   double sum = 0;
-  for (int64_t part = 0; part < config_.train.accumulate; ++part) sum += number_at<float>(numbers, loss_at(part));
-  return sum / static_cast<double>(config_.train.accumulate);
+  for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(part));
+  return sum / static_cast<double>(parts_);
 }
 
-// The gradient becomes the mean over the ranks, and what each knows of the step is known to all.
-void Trainer::join_gradients(const std::vector<Tensor>& views, double loss, Step& step) {
-  const auto notes = ranks_.gather(StepNote{drawn_at(step.number, step.architecture), loss, step.stop});
-  const int other = first_other(notes, &StepNote::drawn);
+void Trainer::check_same_step(const Step& step) const {
+  const int other = first_other(ranks_.gather(DrawnNote{drawn_at(step.number, step.architecture)}), &DrawnNote::hash);
   CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
+}
+
+// What each rank knows of the step is known to all.
+void Trainer::join_notes(Step& step) {
+  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait()), step.stop});
   for (const StepNote& note : notes) {
     step.mean_loss += note.loss / static_cast<double>(notes.size());
     step.stop = step.stop || note.stop;
   }
-  exchange_.average(views);
-  step.sent = exchange_.bytes();
 }
 
 std::string Trainer::last_checkpoint() const {
@@ -288,7 +312,13 @@ Trainer::Step Trainer::launch_step() {
   step.lr = schedule_.at(step_);
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
-  forward_backward(feed_.next(), step);
+  const DeviceBatch batch = feed_.next();
+  try {
+    forward_backward(batch, step);
+  } catch (const Error& error) {
+    if (ranks_.size() == 1) throw;
+    RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
+  }
   adamw_step(supernet_.parameters(), adamw_, step.number, step.lr, lr_scales_);
   if (average_ != nullptr) average_->update(supernet_);
   step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
@@ -332,7 +362,10 @@ void Trainer::settle(const Step& step, Progress* progress) {
                                    {"architecture", nlohmann::ordered_json::parse(step.architecture.to_json())},
                                    {"img_per_s", img_per_s},
                                    {"memory", step.memory}};
-  if (ranks_.size() > 1) record["sent"] = step.sent;
+  if (ranks_.size() > 1) {
+    record["sent"] = step.sent;
+    record["waited"] = step.waited;
+  }
   const bool epoch_ends = step.number % steps_per_epoch_ == 0;
   std::string health;
   if (epoch_ends) check_weights(step.architecture);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,17 +26,18 @@
 
 namespace entangle {
 
+// The images of one forward pass of each process. Throws Error when the batch cannot be cut so.
+int64_t part_of_batch(const TrainConfig& train, int ranks);
+
 // Several processes share every batch: they draw the same subnets and samples as one process does, and hold the same weights
 // after every step. The first of them writes the run's files and talks.
 //
-// A process may compute its share of a batch in parts (TRAIN.accumulate), whose gradients add up to that of the whole.
+// A process may compute its share of a batch in parts (TRAIN.accumulate), whose gradients add up to that of the whole. With
+// TRAIN.shards the parts are as many whatever the number of processes, and so are the sums.
 //
 // Step s (0, 1, ...) is a function of the state after step s-1 and of (configuration, s) alone: its batch, its
 // architecture and its drop-path are drawn from the seed and s. So a resumed run computes what the uninterrupted one
 // does, bit for bit, from any step on. In the log, in checkpoints and in messages, step s+1 means "after step s".
-// The images of one forward pass. Throws Error when the batch cannot be cut so.
-int64_t part_of_batch(const TrainConfig& train, int ranks);
-
 class Trainer {
  public:
   // With `resume`, continues from the run's checkpoint; without a checkpoint (the run ended before its first one) from
@@ -65,7 +67,7 @@ class Trainer {
     Architecture architecture;
     double lr = 0;
     int64_t images = 0, memory = 0, sent = 0;  // of all ranks; bytes
-    double mean_loss = 0;                      // over the ranks, where there are several
+    double mean_loss = 0, waited = 0;          // over the ranks, where there are several; seconds for the others
     bool stop = false;                         // a rank was asked to
     Clock::time_point start;
     std::shared_ptr<Readback> numbers;
@@ -76,7 +78,8 @@ class Trainer {
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
   double loss_of(const unsigned char* numbers) const;
-  void join_gradients(const std::vector<Tensor>& views, double loss, Step& step);
+  void check_same_step(const Step& step) const;
+  void join_notes(Step& step);
   void check_together() const;
   std::string last_checkpoint() const;
   bool any_interrupted() const;
@@ -98,7 +101,9 @@ class Trainer {
   DeviceKind device_;
   Communicator& ranks_;
   GradientExchange exchange_{ranks_};
-  bool resume_;  // from a checkpoint
+  std::optional<GradientTree> tree_;  // in the exchange's place where the batch is cut into shards
+  int64_t parts_;                     // of a process's share of a batch
+  bool resume_;                       // from a checkpoint
   DataSource source_;
   Split split_;
   std::string split_record_;
