@@ -290,6 +290,59 @@ TEST_F(Ranks, ARankThatHangsIsNamed) {
   EXPECT_NE(outcome.err.find("the last good checkpoint is"), std::string::npos) << outcome.err;
 }
 
+// A shell's text for a command; paths here have no quotes.
+std::string shell_text(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += "'" + word + "' ";
+  return text;
+}
+
+// Starts the command, and does `then` once the run's log has seven lines: there is a checkpoint. Ends as the command does.
+std::string once_it_runs(const std::vector<std::string>& words, const std::string& log, const std::string& then) {
+  return shell_text(words) + "& for i in $(seq 600); do [ -f " + log + " ] && [ $(wc -l < " + log +
+         ") -gt 6 ] && break; sleep 0.05; done; " + then + "; wait $!";
+}
+
+// Two ranks that talk over the loopback interface of a network of their own, which goes down in the middle.
+TEST_F(Ranks, ALostNetworkEndsAll) {
+  const std::vector<std::string> shell = {"/usr/bin/unshare", "-n", "/bin/sh", "-c"};
+  const auto in_shell = [&](const std::string& text) {
+    std::vector<std::string> words = shell;
+    words.push_back(text);
+    return run(words);
+  };
+  const std::string up = "ip link set lo up";
+  if (in_shell(up).status != 0) GTEST_SKIP() << "no network of one's own here: it needs root, unshare and ip";
+  std::vector<std::string> words = ranks(2, "run", {"--epochs", "500", "--rank-timeout", "1"});
+  const std::vector<std::string> over_tcp = {"--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"};
+  words.insert(words.begin() + 3, over_tcp.begin(), over_tcp.end());
+  const Outcome outcome = in_shell(up + "; " + once_it_runs(words, dir.path("run/log.jsonl"), "ip link set lo down"));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("is lost or hangs"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("the last good checkpoint is"), std::string::npos) << outcome.err;
+  EXPECT_EQ(run({"evaluate_subnet", "--weights", checkpoint("run"), "--architecture", "max"}).status, 0);
+}
+
+// The run's disk is full when the first rank goes on writing.
+TEST_F(Ranks, AFullDiskEndsAll) {
+  const std::string disk = dir.path("disk");
+  std::filesystem::create_directory(disk);
+  const auto on_disk = [&](const std::string& text) {
+    return run({"/usr/bin/unshare", "-m", "/bin/sh", "-c", "mount -t tmpfs -o size=2m none " + disk + "; " + text});
+  };
+  if (on_disk("[ $(stat -f -c %T " + disk + ") = tmpfs ]").status != 0) {
+    GTEST_SKIP() << "no disk of one's own here: it needs root, unshare and mount";
+  }
+  const std::vector<std::string> words = ranks(2, "disk/run", {"--epochs", "500", "--rank-timeout", "1"});
+  const std::string fill = "cat /dev/zero > " + disk + "/filler";
+  const Outcome outcome = on_disk(once_it_runs(words, disk + "/run/log.jsonl", fill) + " || { cp " + disk +
+                                  "/run/checkpoint.safetensors " + dir.path("saved.safetensors") + "; exit 7; }");
+  EXPECT_EQ(outcome.status, 7) << "the run's own is not 0";
+  EXPECT_NE(outcome.err.find("No space left on device"), std::string::npos) << outcome.err;
+  const Outcome found = run({"evaluate_subnet", "--weights", dir.path("saved.safetensors"), "--architecture", "max"});
+  EXPECT_EQ(found.status, 0) << found.err;
+}
+
 TEST_F(Ranks, RanksOfDifferentConfigurationsAreRefused) {
   std::vector<std::string> words = ranks(1, "run");
   const std::vector<std::string> other(words.begin() + 3, words.end());
