@@ -168,10 +168,15 @@ class Supernet::Pass {
     const Block& b = net_.blocks_[static_cast<size_t>(i)];
     KeptImages kept = drop_path(2 * i);
     ResidualNorm stream = add_and_norm(in, b.attention_norm_w, b.attention_norm_b, kept);
-    const Tensor attended = attention_branch(stream.norm, b, heads);
+    const Tensor attended = attention_branch(attention_input(stream.norm, b, heads), b);
     KeptImages next = drop_path(2 * i + 1);
     stream = add_and_norm({stream.sum, attended, std::move(kept)}, b.mlp_norm_w, b.mlp_norm_b, next);
     return {stream.sum, mlp_branch(stream.norm, b, ratio), std::move(next)};
+  }
+
+  AttentionInput attention_input(const ResidualStream& in, int64_t i, int64_t heads) {
+    const Block& b = net_.blocks_[static_cast<size_t>(i)];
+    return attention_input(add_and_norm(in, b.attention_norm_w, b.attention_norm_b, {}).norm, b, heads);
   }
 
   Tensor head(const ResidualStream& stream) {
@@ -189,10 +194,11 @@ class Supernet::Pass {
     return residual_norm(stream.sum, stream.branch, stream.kept, weight, bias, kLayerNormEps, next);
   }
 
-  Tensor attention_branch(const Tensor& x, const Block& b, int64_t heads) {
+  AttentionInput attention_input(const Tensor& x, const Block& b, int64_t heads) {
     const SupernetConfig& c = config_;
     const int64_t width = heads * c.head_dim;
-    AttentionShape s = {};
+    AttentionInput in = {};
+    AttentionShape& s = in.shape;
     s.batch = x.size(0);
     s.tokens = c.tokens();
     s.heads = heads;
@@ -203,11 +209,15 @@ class Supernet::Pass {
     s.dropout = options_.training ? static_cast<float>(c.attention_dropout) : 0.0f;
     s.key = dropout_key();
     s.precision = config_.precision;
-    AttentionTables tables;
-    if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
-    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
-    return unscaled_dropout(linear(attention(qkv, tables, s, config_.recompute), block_of(b.proj_w, e_, width),
-                                   vector(b.proj_b, e_), config_.precision));
+    if (c.relative_position) in.tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
+    in.qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
+    return in;
+  }
+
+  Tensor attention_branch(const AttentionInput& in, const Block& b) {
+    const int64_t width = in.shape.heads * in.shape.head_dim;
+    return unscaled_dropout(linear(attention(in.qkv, in.tables, in.shape, config_.recompute),
+                                   block_of(b.proj_w, e_, width), vector(b.proj_b, e_), config_.precision));
   }
 
   Tensor mlp_branch(const Tensor& x, const Block& b, double ratio) {
@@ -297,6 +307,11 @@ ResidualStream Supernet::stem(const Tensor& images, int embed_dim) const {
 ResidualStream Supernet::block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const {
   CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
   return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).block(stream, index, num_heads, mlp_ratio);
+}
+
+AttentionInput Supernet::attention_input(const ResidualStream& stream, int64_t index, int num_heads) const {
+  CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
+  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).attention_input(stream, index, num_heads);
 }
 
 Tensor Supernet::head(const ResidualStream& stream) const {

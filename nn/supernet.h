@@ -64,6 +64,13 @@ struct ResidualStream {
   KeptImages kept;  // of the branch
 };
 
+// Queries, keys and values [B, N, 3*H*D] of a block, and its relative position tables.
+struct AttentionInput {
+  Tensor qkv;
+  AttentionTables tables;
+  AttentionShape shape;
+};
+
 class Supernet {
  public:
   // Declares and allocates every parameter; draws them from `seed` as published.
@@ -85,6 +92,8 @@ class Supernet {
   ResidualStream stem(const Tensor& images, int embed_dim) const;
   ResidualStream block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const;
   Tensor head(const ResidualStream& stream) const;
+  // What attention() in block `index` gets, for those who look into a network.
+  AttentionInput attention_input(const ResidualStream& stream, int64_t index, int num_heads) const;
 
  private:
   struct Block {

@@ -20,7 +20,6 @@
 namespace entangle {
 namespace {
 
-constexpr const char* kVersion = "entangle 0.1.0";
 constexpr int kUserError = 1, kWrongArguments = 2;
 
 volatile sig_atomic_t interrupt_signal = 0;

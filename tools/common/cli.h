@@ -21,6 +21,8 @@
 
 namespace entangle {
 
+inline constexpr const char* kVersion = "entangle 0.1.0";
+
 // "1500", "6M", "2.5k": k, M and G are powers of ten. Throws Error when it is not such a whole number.
 int64_t parse_number(const std::string& text);
 
