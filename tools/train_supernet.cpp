@@ -8,8 +8,10 @@
 #include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
+#include "tools/common/environment.h"
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
+#include "tools/common/report.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trainer.h"
 
@@ -27,8 +29,7 @@ constexpr const char* kExamples =
 struct Flags {
   std::string config, output, init;
   std::vector<std::string> settings;  // all that the command line says about the configuration
-  bool resume = false;
-  bool deterministic_reduce = false;
+  bool resume = false, deterministic_reduce = false, no_report = false;
   double rank_timeout = 60;
 };
 
@@ -74,6 +75,7 @@ void train(const Flags& flags, DeviceKind device) {
     trainer.start_from([&](Supernet& supernet) { load_checkpoint(flags.init, supernet, false); });
   }
   if (!flags.resume && ranks->first()) write_file_atomically(run.config_file(), config.to_yaml());
+  if (ranks->first()) write_environment(output, device, ranks->size());
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   const std::string sharing = ranks->size() == 1 ? "" : concat(", shared by ", ranks->size(), " processes");
   if (ranks->first()) {
@@ -83,6 +85,7 @@ void train(const Flags& flags, DeviceKind device) {
   const bool done = trainer.train() && trainer.report_test();
   if (!ranks->first()) return;
   if (done) {
+    if (!flags.no_report) report_run(output);
     print_next_command(config, output);
   } else {
     std::printf("stopped after step %lld; continue with: ./train_supernet --resume --output %s\n",
@@ -114,6 +117,7 @@ int main(int argc, char** argv) {
       .add_option("--rank-timeout", flags.rank_timeout,
                   "seconds that processes wait for one that does not answer (default 60)")
       ->check(CLI::PositiveNumber);
+  program.app().add_flag("--no-report", flags.no_report, "write no page about the run (report.html) at the end");
   program.settings_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();

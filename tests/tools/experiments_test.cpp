@@ -7,6 +7,7 @@
 #include "tests/files.h"
 #include "tests/shell.h"
 #include "tests/temporary_directory.h"
+#include "tests/tools/page_checker.h"
 
 namespace entangle {
 namespace {
@@ -98,8 +99,9 @@ TEST(Scaling, WritesATableAndAPlot) {
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 1 + 4) << table;
   EXPECT_NE(table.find("\ntokens\t32 px\t1\t"), std::string::npos) << table;
   size_t points = 0;
-  for (size_t at = 0; (at = plot.find("<circle", at)) != std::string::npos; ++at) ++points;
+  for (size_t at = 0; (at = plot.find("<title>", at)) != std::string::npos; ++at) ++points;
   EXPECT_EQ(points, 4u);
+  EXPECT_EQ(PageChecker("<!DOCTYPE html>\n" + plot).fault(), "");
   EXPECT_EQ(plot.rfind("</svg>\n"), plot.size() - 7);
   for (const char* broken : {"nan", "inf", "NaN"}) EXPECT_EQ(plot.find(broken), std::string::npos) << broken;
   expect_one_line(run_shell("ENTANGLE_PROGRAMS=" + dir.root() + " tools/experiments/scaling.sh " + dir.path("other")),

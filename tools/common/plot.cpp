@@ -225,7 +225,7 @@ class Drawing {
                (point.title.empty() ? "/>" : ">" + text_element("title", point.title) + close(series.form));
     }
     if (!lined || shown == 0) return out;
-    if (shown <= 12) out += dots(series);
+    if (shown <= 12 && series.form != Form::dashed) out += dots(series);
     return out + "<path class=\"" + (series.form == Form::dashed ? "l dash" : "l") + "\" d=\"" + path + "\"/>";
   }
 
@@ -301,8 +301,8 @@ std::string plot_style() {
   std::string style =
       ":root{color-scheme:light dark;--paper:#fcfcfb;--ink:#16191d;--soft:#5b636e;--line:#e2e4e8;--cx:#16191d;" +
       colours(light) +
-      "}\n@media (prefers-color-scheme:dark) and (not "
-      "print){:root{--paper:#16181b;--ink:#eceef0;--soft:#a4abb5;--line:#31353b;--cx:#eceef0;" +
+      "}\n@media screen and (prefers-color-scheme:dark)"
+      "{:root{--paper:#16181b;--ink:#eceef0;--soft:#a4abb5;--line:#31353b;--cx:#eceef0;" +
       colours(dark) + "}}\n";
   for (int i = 0; i < kPlotColours; ++i) style += format(".c%d{color:var(--c%d)}", i, i);
   return style +

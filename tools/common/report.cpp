@@ -45,7 +45,7 @@ std::string tile(const std::string& value, const std::string& name) {
 
 std::string winner_words(const RunData& run) {
   if (!run.winner)
-    return run.searches.empty() ? "No subnet has won: this run has not been searched."
+    return run.searches.empty() ? "No subnet has won: this run has not been searched (there is no search.jsonl)."
                                 : "No subnet has won: the search has scored no candidate completely.";
   const std::string what = describe(run.winner->architecture);
   if (run.config && run.config->subnet) return "One subnet was trained: " + what + ".";

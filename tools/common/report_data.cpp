@@ -289,8 +289,6 @@ RunData read_run(const std::string& path, const std::string& weights) {
   read_part(run, kEnvironmentFile, "", [&] { run.environment = read_environment(path); });
   read_part(run, "log.jsonl", "nothing is known of the training.", [&] { read_log(run); });
   read_searches(run);
-  if (run.searches.empty() && !(run.config && run.config->subnet))
-    run.missing.push_back("There is no search.jsonl: this run has not been searched.");
   read_winner(run);
   return run;
 }

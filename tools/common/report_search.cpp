@@ -219,10 +219,11 @@ std::string words_of(const SearchRecord& search) {
   const auto given_up =
       std::count_if(search.candidates.begin(), search.candidates.end(), [](const Candidate& c) { return c.stopped; });
   const auto all = static_cast<int64_t>(search.candidates.size());
-  std::string words =
-      concat(search.file, " (", search.algorithm, "): ", grouped(all), " candidates in ", generations_of(search).size(),
-             " of ", search.options.generations, " generations, ", grouped(all - given_up), " scored completely, ",
-             grouped(given_up), " given up once it was certain that they could not be among the parents or the best.");
+  std::string words = concat(search.file, " (", search.algorithm, "): ", grouped(all), " candidates in ",
+                             generations_of(search).size(), " of ", search.options.generations, " generations, ",
+                             grouped(all - given_up), " scored completely, ", grouped(given_up),
+                             " given up once it was certain that they could not be among the parents or the best "
+                             "(drawn at the most that they could have reached).");
   const bool over = search.ended || all >= search.options.population * search.options.generations;
   return words + (over ? "" : " The search has not ended.");
 }

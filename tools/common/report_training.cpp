@@ -124,7 +124,7 @@ std::string draw_row(const DrawShare& share, double largest, double y) {
                 std::max(0.0, x(share.share) - kLeft));
   row += format("<path class=\"mark\" d=\"M%.1f %.0fv16\"/>", x(share.expected), y - 1);
   return row + text_element(format("text class=\"t\" x=\"352\" y=\"%.0f\" text-anchor=\"end\"", y + 11),
-                            format("%s  %.2f %%", grouped(share.drawn).c_str(), 100 * share.share));
+                            format("%s · %.2f %%", grouped(share.drawn).c_str(), 100 * share.share));
 }
 
 std::string draw_figure(const std::string& title, const std::vector<DrawShare>& shares) {

@@ -153,17 +153,14 @@ std::string sizes_figure(const Supernet& supernet, const Architecture& a, const 
   }
   const double left = 24, top = 38, cell = (kPageWidth - 4 - left) / static_cast<double>(columns), height = 15;
   std::string out = words(0, 13, "start", table.title, "title");
-  const auto column = [&](int64_t at, const std::string& text) {
-    out += words(left + cell * (static_cast<double>(at) + 0.5), top - 5, "middle", text);
-  };
-  column(0, "class");
-  for (const int64_t distance : {-most, int64_t{0}, most})
-    column(distance + most + 1, concat(distance > 0 ? "+" : "", distance));
+  out += words(left, top - 5, "start", "class token");
+  out += words(left + cell * (static_cast<double>(most) + 1.5), top - 5, "middle", "0");
+  out += words(kPageWidth - 4, top - 5, "end", concat("+", most));
   for (int block = 0; block < a.depth; ++block)
     out += heat_row_label(top + height * (block + 0.75), std::to_string(block + 1));
   out += element(format("g transform=\"translate(%.0f %.0f) scale(%.3f %.0f)\"", left, top, cell, height),
                  heat_cells(sizes, columns));
-  out += words(kPageWidth - 4, 13, "end", format("darkest %.3g", *std::max_element(sizes.begin(), sizes.end())));
+  out += words(kPageWidth - 4, 13, "end", format("strongest %.3g", *std::max_element(sizes.begin(), sizes.end())));
   return figure(svg(top + height * a.depth + 4, table.title, out));
 }
 
@@ -195,7 +192,7 @@ std::string position_part(const RunData& run, const Supernet& supernet) {
       "of that row of the table, a line for each block. Distances beyond the last column count as the last.";
   if (supernet.config().side() - 1 < supernet.config().max_relative_position)
     note += concat(" No two patches of this image size are more than ", supernet.config().side() - 1,
-                   " apart: columns beyond that keep what they were drawn with.");
+                   " apart: columns beyond that were never trained.");
   return paragraph(note) + grid(sizes) +
          details("The tables themselves: a row for each distance, a column for each entry of a head",
                  paragraph("Blue is positive, orange negative; each table has a scale of its own.") + grid(raw));
@@ -237,7 +234,7 @@ std::string maps_figure(const AttentionMaps& maps, const Architecture& a) {
     }
   }
   return figure(svg(static_cast<double>(maps.maps.size()) * (cell + kGap) + 2, "Attention maps", out),
-                "A line for each block, a map for each of its heads; the darkest patch of a map gets most.");
+                "A line for each block, a map for each of its heads; the strongest patch of a map gets most.");
 }
 
 // Of an image that training held out, if there is one: test images are not looked at here.
