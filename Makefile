@@ -5,6 +5,7 @@
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
+# make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
@@ -40,8 +41,13 @@ TESTED ?= $(ALL_TESTED)
 TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subst $() ,_,$(strip $(TESTED))))
 
 all: $(NAMES)
-test: $(TESTS) $(if $(filter tools,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
-	ENTANGLE_TEST_JOBS=$(JOBS) ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+# How a page of the course compiles, and the programs that it may call.
+COURSE = ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_COMPILE="$(CXX) $(filter-out -MMD -MP -O2,$(CXXFLAGS)) $(DEFINES)" \
+  ENTANGLE_LINK="$(LIBRARY) $(LDFLAGS) $(LDLIBS)" ENTANGLE_CUDA_FLAGS="$(if $(filter emulated,$(BACKEND)),-DENTANGLE_COURSE $(if $(SANITIZE),,-fsanitize=thread))"
+test: $(TESTS) $(if $(filter tools course,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
+	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+course: $(LIBRARY) $(PROGRAMS)
+	$(COURSE) docs/course/check.sh $(if $(UPDATE),--update) docs/course/$(or $(LESSON),[1-9])-*.md
 # The programs at the root are those of the build made last, but for builds that serve tests.
 $(NAMES) bench_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
@@ -85,5 +91,5 @@ $(BUILD)/configs.o: $(BUILD)/configs.cpp
 clean:
 	rm -rf build $(NAMES) bench_kernels
 
-.PHONY: all test clean bench_kernels $(NAMES)
+.PHONY: all test course clean bench_kernels $(NAMES)
 -include $(shell find $(BUILD) $(KIND)/engine/cpu -name '*.d' 2>/dev/null)
