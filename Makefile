@@ -6,6 +6,7 @@
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
 # make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
+# make docs     the reference of the library's headers, in build/docs/html (needs doxygen)
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
@@ -41,11 +42,14 @@ TESTED ?= $(ALL_TESTED)
 TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subst $() ,_,$(strip $(TESTED))))
 
 all: $(NAMES)
-# How a page of the course compiles, and the programs that it may call.
-COURSE = ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_COMPILE="$(CXX) $(filter-out -MMD -MP -O2,$(CXXFLAGS)) $(DEFINES)" \
-  ENTANGLE_LINK="$(LIBRARY) $(LDFLAGS) $(LDLIBS)" ENTANGLE_CUDA_FLAGS="$(if $(filter emulated,$(BACKEND)),-DENTANGLE_COURSE $(if $(SANITIZE),,-fsanitize=thread))"
-test: $(TESTS) $(if $(filter tools course,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
+# How a page of the course compiles, its cuda blocks where the emulated device watches loads and stores, and what it may call.
+COURSE = ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_LINK="$(LIBRARY) $(LDFLAGS) $(LDLIBS)" \
+  ENTANGLE_COMPILE="$(CXX) $(filter-out -MMD -MP -O2,$(CXXFLAGS)) $(DEFINES)" \
+  ENTANGLE_CUDA_FLAGS="$(if $(filter emulated,$(BACKEND)),$(if $(SANITIZE),,-fsanitize=thread))"
+test: $(TESTS) $(if $(filter tools $(if $(SANITIZE)$(filter emulated,$(BACKEND)),,course),$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
 	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+docs:
+	@docs/reference.sh
 course: $(LIBRARY) $(PROGRAMS)
 	$(COURSE) docs/course/check.sh $(if $(UPDATE),--update) docs/course/$(or $(LESSON),[1-9])-*.md
 # The programs at the root are those of the build made last, but for builds that serve tests.
@@ -91,5 +95,5 @@ $(BUILD)/configs.o: $(BUILD)/configs.cpp
 clean:
 	rm -rf build $(NAMES) bench_kernels
 
-.PHONY: all test course clean bench_kernels $(NAMES)
+.PHONY: all test course docs clean bench_kernels $(NAMES)
 -include $(shell find $(BUILD) $(KIND)/engine/cpu -name '*.d' 2>/dev/null)

@@ -104,6 +104,7 @@ struct Launch {
 template <class Signature>
 struct Kernel;
 
+// A kernel: its functions on every device and path, all with the parameters of the signature.
 template <class... Parameters>
 struct Kernel<void(Parameters...)> {
   using Function = void(Parameters...);

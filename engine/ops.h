@@ -22,8 +22,11 @@
 
 namespace entangle {
 
+// Of engine/tensor.h.
 class Tensor;
+struct AttentionTables;
 struct KeptImages;
+struct ResidualNorm;
 
 // Of the operands of matrix products; everything else is fp32.
 enum class Precision { fp32, bf16 };
@@ -37,6 +40,7 @@ enum class Precision { fp32, bf16 };
 //   dw[g, o, i] = sum_r dy[r, g*O+o] x[r, i],   db[g, o] = sum_r dy[r, g*O+o]
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision precision = Precision::fp32);
 
+// Sizes and strides of a linear layer.
 struct LinearShape {
   int64_t rows, in, out, groups;    // R, I, O, G
   int64_t w_row, w_group, b_group;  // strides of w and b in elements
@@ -154,7 +158,7 @@ static inline int64_t attention_macs(const AttentionShape& s) {
 static inline int64_t attention_scores(const AttentionShape& s) {
   return s.batch * s.heads * s.tokens * attention_row(s.tokens);
 }
-struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
+// The y of what stands above AttentionShape.
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape, bool recompute = false);
 
 // p may be null: not kept
@@ -177,6 +181,7 @@ KERNEL(attention_backward,
 //   dimages: the inverse permutation.
 Tensor patchify(const Tensor& images, int64_t patch);
 
+// Sizes of images that are cut into patches.
 struct PatchShape {
   int64_t batch, channels, image, patch;
 };
@@ -191,6 +196,7 @@ KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages,
 //   dpatches = dy of the patch tokens;  dclass = sum_b dy[b, 0];  dposition = sum_b dy[b]
 Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& position);
 
+// Sizes of the sequence of tokens.
 struct TokensShape {
   int64_t batch, tokens, width, position_row;  // position_row: stride between rows of position
 };
@@ -210,10 +216,10 @@ KERNEL(tokens_backward,
 // and to[b] are the place of image b among the kept, or -1 (KeptImages in engine/tensor.h); null arrays keep all.
 // mean and rstd [rows of norm] are kept. The gradient of sum gathers what later operations and the norm ask for:
 //   dsum[b] += layer_norm's dx for dnorm[to[b]],   dx = dsum (taken over, not copied),   dbranch[from[b]] = scale dsum[b]
-struct ResidualNorm;  // sum and norm
 ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const KeptImages& from, const Tensor& w,
                            const Tensor& b, float eps, const KeptImages& to);
 
+// Sizes of a residual connection and the norm behind it.
 struct ResidualNormShape {
   int64_t batch, tokens, width;
   int64_t added, normed;  // images of branch and of norm
@@ -245,6 +251,7 @@ KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, fl
 // averages the patch tokens.   dx[b, t] = dy[b] / count for those tokens, 0 for the others.
 Tensor pool(const Tensor& x, int64_t first, int64_t count);
 
+// Sizes of a mean over tokens [first, first + count).
 struct PoolShape {
   int64_t batch, tokens, width, first, count;
 };
@@ -330,12 +337,14 @@ static inline ENTANGLE_HOST_DEVICE int64_t mix_first(int64_t pair) {
   return pair / kPairs * kMixGroup + pair % kPairs;
 }
 
+// What was drawn for one image.
 struct ImagePlan {
   Placement placement;
   Box erased;
   uint64_t first_noise = 0;
 };
 
+// Sizes of a batch of images, the key of what is erased to noise, and the mixing.
 struct AugmentShape {
   int64_t batch, channels, size;
   RngKey noise;

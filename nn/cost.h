@@ -8,6 +8,7 @@
 
 namespace entangle {
 
+// The figures of one architecture.
 struct Cost {
   int64_t params;  // elements of all parameter views that a forward pass uses
   // Multiply-accumulates of one image's forward pass: every product of linear layers and attention, the factorised

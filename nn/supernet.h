@@ -71,6 +71,7 @@ struct AttentionInput {
   AttentionShape shape;
 };
 
+// The network: its weights at full size, and forward passes of any architecture through views of them.
 class Supernet {
  public:
   // Declares and allocates every parameter; draws them from `seed` as published.

@@ -111,7 +111,7 @@ run_program() {
     fail "$page: the $1 blocks do not compile"
   }
   status=0
-  (cd "$work/folder" && "$work/$1") > "$work/$1.out" 2> "$work/$1.err" || status=$?
+  "$work/$1" > "$work/$1.out" 2> "$work/$1.err" || status=$?
   split_output "$work/$1.out"
   [ "$status" = 0 ] && return
   cat "$work/$1.err" >&2

@@ -6,14 +6,14 @@
 
 namespace entangle {
 
-struct Batch {
+struct Pictures {
   Tensor images, targets;  // [count, 1, 8, 8], [count, 4]
 };
 
 // Batch `number`: the same pictures on every call.
-inline Batch make_batch(uint64_t number, int64_t count) {
+inline Pictures make_batch(uint64_t number, int64_t count) {
   Rng rng(1, Stream::synthetic, number);
-  Batch batch = {Tensor::zeros({count, 1, 8, 8}), Tensor::zeros({count, 4})};
+  Pictures batch = {Tensor::zeros({count, 1, 8, 8}), Tensor::zeros({count, 4})};
   for (int64_t i = 0; i < count; ++i) {
     const int64_t label = rng.below(4);
     batch.targets.data()[i * 4 + label] = 1;

@@ -143,11 +143,10 @@ TEST(Course, FiguresAreWhatTheirProgramDraws) {
 // A page of one program in two parts and a shell block, and what the checker says when one thing is changed in it.
 const std::string kPage = R"(# A page
 ```cpp
-#include <vector>
+constexpr int numbers[] = {1, 2};
 ```
 Words.
 ```cpp
-std::vector<int> numbers = {1, 2};
 for (int n : numbers) std::printf("number %d\n", n);
 ```
 ```output
@@ -155,7 +154,7 @@ number 1
 number 2
 ```
 ```cpp
-std::printf("%zu", numbers.size());
+std::printf("%d", numbers[1]);
 ```
 
 ```output
@@ -199,15 +198,15 @@ TEST(CourseChecker, NamesPageBlockAndLineOfWhatDiffers) {
             {"block 2 (cpp, line 6)", "line 2 of its output is \"number 2\"", "\"number 3\""}},
            {"number 2\n", "", {"block 2 (cpp, line 6)", "line 2 of its output is \"number 2\"", "says nothing"}},
            {"number 2\n", "number 2\nmore\n", {"block 2 ", "line 3 of its output is nothing", "says \"more\""}},
-           {"```output\n2\n```\n", "", {"block 3 (cpp, line 14)", "line 1 of its output is \"2\"", "says nothing"}},
+           {"```output\n2\n```\n", "", {"block 3 (cpp, line 13)", "line 1 of its output is \"2\"", "says nothing"}},
            {"from a shell\n```",
             "from a she11\n```",
-            {"block 5 (sh, line 24)", "\"from a shell\"", "\"from a she11\""}},
-           {"cat file", "false", {"block 5 (sh, line 24) ended with status 1"}},
-           {"{1, 2};", "{1, 2;", {"page.md:7:", "the cpp blocks do not compile"}},
-           {"std::printf(\"%zu\"", "throw 1; std::printf(\"%zu\"", {"ended with status 134 in block 3"}},
-           {"file\n```\n```output", "file\n```\n```output\n```\n```output", {"line 29", "follows no block that runs"}},
-           {"from a shell\n```\n", "from a shell\n", {"line 27", "no end"}},
+            {"block 5 (sh, line 23)", "\"from a shell\"", "\"from a she11\""}},
+           {"cat file", "false", {"block 5 (sh, line 23) ended with status 1"}},
+           {"{1, 2};", "{1, 2;", {"page.md:3:", "the cpp blocks do not compile"}},
+           {"std::printf(\"%d\"", "throw 1; std::printf(\"%d\"", {"ended with status 134 in block 3"}},
+           {"file\n```\n```output", "file\n```\n```output\n```\n```output", {"line 28", "follows no block that runs"}},
+           {"from a shell\n```\n", "from a shell\n", {"line 26", "no end"}},
        }) {
     const ShellResult result = check_planted(dir, fault);
     EXPECT_EQ(result.status, 1) << fault.from << ": " << result.text;
