@@ -19,7 +19,7 @@ if [ "${1-}" = --update ]; then
   update=1
   shift
 fi
-[ $# -gt 0 ] || fail "check.sh wants a page, as docs/course/1-tensors.md"
+[ $# -gt 0 ] || fail "check.sh wants a page, as docs/course/1-tensors-and-the-tape.md"
 [ -n "${ENTANGLE_COMPILE-}" ] || fail "ENTANGLE_COMPILE is not set; run \`make course\`, which sets it"
 root=$PWD
 temporary=$(mktemp -d)
@@ -66,7 +66,6 @@ split_page() {
     }
     /^```$/ {
       inside = ""
-      if (file != "") close(file ".none")
       file = ""
       next
     }
