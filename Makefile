@@ -57,7 +57,7 @@ $(NAMES) bench_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
 
 include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk)
-$(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp $(CUDA_SOURCES)) $(KERNELS)
+$(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp entangle/*.cpp $(CUDA_SOURCES)) $(KERNELS)
 	$(Q) rm -f $@ && ar rcs $@ $^
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)

@@ -6,6 +6,7 @@
 #include "engine/check.h"
 #include "engine/safetensors.h"
 #include "engine/torch_checkpoint.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "tools/common/cli.h"
 #include "tools/common/models.h"
@@ -43,7 +44,11 @@ void convert(const std::string& in, const std::string& out, const std::string& c
   std::map<std::string, std::string> metadata = file->metadata();
   metadata["format_version"] = "1";
   metadata["qkv_bias"] = "contiguous";
-  if (!config.empty()) metadata["config"] = load_model(in, config, DeviceKind::cpu).config.to_yaml();
+  if (!config.empty() || metadata.count("config") != 0) {
+    const Config full = load_model(in, config, DeviceKind::cpu).config;
+    metadata["config"] = full.to_yaml();
+    metadata[kDescriptionKey] = description_of(full, nullptr);
+  }
   std::vector<std::vector<uint8_t>> bytes;
   std::vector<TensorToWrite> tensors;
   const std::string state = "optimizer.";

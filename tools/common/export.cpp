@@ -7,6 +7,7 @@
 #include "data/loader.h"
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "nn/subnet.h"
 #include "tools/common/onnx_evaluate.h"
@@ -16,9 +17,6 @@ namespace entangle {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// ImageNet's, for weights whose data set is not at hand.
-const std::vector<float> kMean = {0.485f, 0.456f, 0.406f}, kStdDev = {0.229f, 0.224f, 0.225f};
 
 Config config_of_form(const LoadedModel& model, const Architecture& architecture, ExportForm form) {
   if (form != ExportForm::published) return model.config.dense(architecture);
@@ -121,7 +119,9 @@ double export_subnet(const LoadedModel& model, const Architecture& architecture,
   Supernet subnet(config.model, 0);
   CheckpointContent content;
   content.optimizer = false;
-  content.metadata = {{"architecture", architecture.to_json()}, {"config", config.to_yaml()}};
+  content.metadata = {{"architecture", architecture.to_json()},
+                      {"config", config.to_yaml()},
+                      {kDescriptionKey, description_of(config, source)}};
   const std::string& held_out = model.config.data.recorded_split;
   if (!held_out.empty()) content.metadata[kSplitRecord] = held_out;
   if (form == ExportForm::published) {

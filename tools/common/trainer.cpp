@@ -13,6 +13,7 @@
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "tools/common/cli.h"
@@ -392,7 +393,8 @@ void Trainer::write_checkpoint() {
                       {"epoch", std::to_string(step_ / steps_per_epoch_)},
                       {"seed", std::to_string(config_.train.seed)},
                       {kSplitRecord, split_record_},
-                      {"config", config_.to_yaml()}};
+                      {"config", config_.to_yaml()},
+                      {kDescriptionKey, description_of(config_, &source_)}};
   // The average first: a run that is killed between the two goes back to the checkpoint before, and writes both again.
   if (average_ != nullptr) {
     const auto in_place = averaged();
