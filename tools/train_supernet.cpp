@@ -13,6 +13,7 @@
 #include "tools/common/models.h"
 #include "tools/common/report.h"
 #include "tools/common/run_directory.h"
+#include "tools/common/trace_file.h"
 #include "tools/common/trainer.h"
 
 namespace entangle {
@@ -27,7 +28,7 @@ constexpr const char* kExamples =
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
 
 struct Flags {
-  std::string config, output, init;
+  std::string config, output, init, trace;
   std::vector<std::string> settings;  // all that the command line says about the configuration
   bool resume = false, deterministic_reduce = false, no_report = false;
   double rank_timeout = 60;
@@ -67,6 +68,7 @@ void train(const Flags& flags, DeviceKind device) {
   const int64_t params = cost_of(config.model, config.model.full()).params;
   check_memory(config.model, config.largest(), part_of_batch(config.train, ranks->size()),
                {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
+  TraceFile trace(ranks->first() ? flags.trace : "");
   const RunDirectory run(output, ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
         " holds a run already: continue it with --resume, or start another with --output");
@@ -82,7 +84,10 @@ void train(const Flags& flags, DeviceKind device) {
     std::printf("%s: %.3g architectures in %.2f M parameters%s\n", what.c_str(), config.space.count(),
                 static_cast<double>(params) / 1e6, sharing.c_str());
   }
-  const bool done = trainer.train() && trainer.report_test();
+  trace.start(device);
+  const bool trained = trainer.train();
+  trace.finish();
+  const bool done = trained && trainer.report_test();
   if (!ranks->first()) return;
   if (done) {
     if (!flags.no_report) report_run(output);
@@ -119,9 +124,11 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   program.app().add_flag("--no-report", flags.no_report, "write no page about the run (report.html) at the end");
   program.settings_option();
+  program.trace_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
     if (flags.deterministic_reduce) flags.settings.insert(flags.settings.begin(), "TRAIN.shards=8");
+    flags.trace = program.trace();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
     train(flags, program.device());

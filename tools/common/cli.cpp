@@ -135,6 +135,11 @@ void Program::settings_option() {
       ->allow_extra_args(false);
 }
 
+void Program::trace_option() {
+  app_.add_option("--trace", trace_,
+                  "writes a time line of the steps (operations, kernels, loader, memory) for ui.perfetto.dev");
+}
+
 void Program::apply_common() {
   if (device_.empty()) device_ = has_gpu() ? "cuda" : "cpu";
   if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));

@@ -13,6 +13,7 @@
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
+#include "engine/trace.h"
 #include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
@@ -270,12 +271,14 @@ double Trainer::loss_of(const unsigned char* numbers) const {
 }
 
 void Trainer::check_same_step(const Step& step) const {
+  const TraceSpan span("communication", "compare steps");
   const int other = first_other(ranks_.gather(DrawnNote{drawn_at(step.number, step.architecture)}), &DrawnNote::hash);
   CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
 }
 
 // What each rank knows of the step is known to all.
 void Trainer::join_notes(Step& step) {
+  const TraceSpan span("communication", "join notes");
   const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait()), step.stop});
   for (const StepNote& note : notes) {
     step.mean_loss += note.loss / static_cast<double>(notes.size());
@@ -305,6 +308,7 @@ Architecture Trainer::draw(int64_t step) const {
 }
 
 Trainer::Step Trainer::launch_step() {
+  const TraceSpan span("step", "step");
   Step step;
   step.start = Clock::now();
   step.number = step_ + 1;
@@ -345,6 +349,7 @@ std::string Trainer::health_report(std::string& summary) {
 }
 
 void Trainer::settle(const Step& step, Progress* progress) {
+  const TraceSpan span("settle", "settle");
   const unsigned char* numbers = step.numbers->wait();
   const double loss = ranks_.size() == 1 ? loss_of(numbers) : step.mean_loss;
   check_finite(loss, "the loss", step.number, step.architecture);
