@@ -207,7 +207,6 @@ class Auditor {
   void time(const Place& place) {
     constexpr int kRepeats = 5;
     const SettingsScope restore;
-    set_threads(0);
     place.choose();
     audit_.threads = threads();
     const AuditedCeiling ceiling = {place.name, measure_gflops_ceiling(place.device),
@@ -221,21 +220,28 @@ class Auditor {
         if (kernel == nullptr) continue;
         const double least = std::max(1e-9 * static_cast<double>(call.flops) / ceiling.gflops,
                                       1e-9 * static_cast<double>(call.bytes) / ceiling.copy);
+        count(call, *kernel);
         kernel->places.back().seconds = call.seconds;
         kernel->places.back().percent = 100 * least / call.seconds;
       }
     }
   }
 
-  // Costs are the same everywhere.
+  static void count(const Call& call, AuditedKernel& kernel) {
+    kernel.flops = call.flops;
+    kernel.bytes = call.bytes;
+  }
+
+  // Costs are the same everywhere, so what was timed nowhere is counted on the processor.
   void count() {
     for (const RowEntry& row : rows_) {
-      if (row.work == nullptr) continue;
+      const bool missing = std::any_of(row.kernels.begin(), row.kernels.end(), [this](const RowKernel& named) {
+        const AuditedKernel* kernel = find(named.name);
+        return kernel != nullptr && kernel->bytes == 0;
+      });
+      if (row.work == nullptr || !missing) continue;
       for (const auto& [name, call] : calls_of(row, DeviceKind::cpu, 1)) {
-        if (AuditedKernel* kernel = find(name)) {
-          kernel->flops = call.flops;
-          kernel->bytes = call.bytes;
-        }
+        if (AuditedKernel* kernel = find(name)) count(call, *kernel);
       }
     }
   }

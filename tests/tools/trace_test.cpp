@@ -7,6 +7,8 @@
 #include <set>
 #include <thread>
 
+#include "engine/ops.h"
+#include "engine/tensor.h"
 #include "tests/expect_error.h"
 #include "tests/tools/programs_fixture.h"
 #include "tools/common/trace_file.h"
@@ -134,6 +136,20 @@ TEST(Trace, HoldsSpansOfAllThreadsAndNothingWhenOff) {
   EXPECT_EQ(check_format(json::parse(to_json(trace))), "");
   { const TraceSpan after("a", "after"); }
   EXPECT_TRUE(stop_trace().spans.empty());
+}
+
+TEST(Trace, OperationsAreSpansForwardAndBackward) {
+  const Tensor x = Tensor::zeros({2, 3, 4}).set_requires_grad(), w = Tensor::zeros({4}).set_requires_grad();
+  start_trace(DeviceKind::cpu);
+  {
+    Tape tape;
+    const Tensor y = layer_norm(softmax(gelu(dropout(x, 0.5f, rng_key(1, Stream::dropout, 0)))), w, w, 1e-5f);
+    tape.backward(cross_entropy(pool(y, 0, 3), Tensor::zeros({2, 4})));
+  }
+  const json file = json::parse(to_json(stop_trace()));
+  const std::set<std::string> operations = {"cross_entropy", "dropout", "gelu", "layer_norm", "pool", "softmax"};
+  EXPECT_EQ(names_of(file, "forward"), operations);
+  EXPECT_EQ(names_of(file, "backward"), operations);
 }
 
 TEST(Trace, ShareCountsTheOutermostOperationsOfSteps) {

@@ -1,5 +1,7 @@
 // audit_kernels: every kernel of the registry in one table: what it computes and where, how far it is from its reference and
 // how far it may be, whether it gives the same bits again, what it costs and how fast it is.
+#include <unistd.h>
+
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -49,9 +51,12 @@ int main(int argc, char** argv) {
   return program.run(argc, argv, [&] {
     options.places = places_on(program, program.app().get_option("--device")->count() > 0);
     options.timing = !no_timing;
-    options.progress = [](const std::string& what) { std::fprintf(stderr, "\r\033[K%s", what.c_str()); };
+    const bool terminal = isatty(STDERR_FILENO) != 0;
+    if (terminal) {
+      options.progress = [](const std::string& what) { std::fprintf(stderr, "\r\033[K%s", what.c_str()); };
+    }
     const Audit audit = audit_kernels(options);
-    std::fputs("\r\033[K", stderr);
+    if (terminal) std::fputs("\r\033[K", stderr);
     std::fputs(audit_text(audit).c_str(), stdout);
     if (!json.empty()) write_file_atomically(json, audit_json(audit));
     if (!html.empty()) write_file_atomically(html, audit_html(audit));
