@@ -65,7 +65,7 @@ void train(const Flags& flags, DeviceKind device) {
                    : wanted_config(flags, "");
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
-  const int64_t params = cost_of(config.model, config.model.full()).params;
+  const int64_t params = supernet_params(config.model);
   check_memory(config.model, config.largest(), part_of_batch(config.train, ranks->size()),
                {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
   TraceFile trace(ranks->first() ? flags.trace : "");

@@ -55,6 +55,7 @@ Bindings model_bindings(Config& c) {
       {"MODEL", "global_pool", &c.model.global_pool},
       {"MODEL", "qkv_bias", &c.model.qkv_bias},
       {"MODEL", "subnet", &c.subnet},
+      {"MODEL", "sharing", &c.sharing},
       {"MODEL", "init_std", &c.model.init_std, {0, 1}},
       {"MODEL", "precision", &c.model.precision},
   };
@@ -247,6 +248,11 @@ void resolve(Config& config) {
   config.model.validate();
   config.space.validate();
   if (!config.subnet) config.model.check_fits(config.space.largest());
+  CHECK(config.sharing == "entangled" || config.sharing == "classical", "MODEL.sharing is ", config.sharing,
+        ", but must be entangled or classical");
+  // Not before RETRAIN was checked, which may name what is no choice.
+  if (config.sharing == "classical") config.model.classical = config.space;
+  config.model.validate();
   CHECK(config.train.distillation == "hard" || config.train.distillation == "soft", "TRAIN.distillation is ",
         config.train.distillation, ", but must be hard or soft");
   config.train.strategy.validate();
@@ -279,6 +285,8 @@ Config Config::dense(const Architecture& architecture) const {
   config.space.num_heads = {static_cast<int>(config.model.num_heads)};
   config.space.mlp_ratio = {config.model.mlp_ratio};
   config.train.strategy = {};
+  config.sharing = "entangled";
+  config.model.classical = {};
   return config;
 }
 

@@ -71,8 +71,9 @@ struct Config {
   std::string name;  // of the built-in configuration, or the file's name without .yaml
   SupernetConfig model;
   SearchSpace space;
-  Architecture retrain;  // the fixed subnet of section RETRAIN; depth 0: none
-  bool subnet = false;   // MODEL.subnet: the weights are those of that subnet alone (model.dense)
+  Architecture retrain;               // the fixed subnet of section RETRAIN; depth 0: none
+  bool subnet = false;                // MODEL.subnet: the weights are those of that subnet alone (model.dense)
+  std::string sharing = "entangled";  // MODEL.sharing; classical: model.classical is the space
   TrainConfig train;
   DataConfig data;
   SearchConfig search;

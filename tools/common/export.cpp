@@ -23,6 +23,9 @@ Config config_of_form(const LoadedModel& model, const Architecture& architecture
   CHECK(
       !model.config.subnet,
       "the published code takes the shapes of a supernet, not of one architecture; export from the supernet's weights");
+  CHECK(!model.config.model.is_classical(),
+        "the published code shares weights by entanglement, and has no place for those of MODEL.sharing=classical; use "
+        "--form dense");
   Config config = model.config;
   config.model.qkv_bias = QkvBias::contiguous;
   return config;

@@ -38,6 +38,7 @@ int64_t since(Clock::time_point start) {
 std::unique_ptr<Supernet> cut_out(const Supernet& supernet, const Architecture& a) {
   SupernetConfig config = supernet.config();
   config.dense = a;
+  config.classical = {};
   config.embed_dim = a.embed_dim;
   config.depth = a.depth;
   config.num_heads = *std::max_element(a.num_heads.begin(), a.num_heads.end());

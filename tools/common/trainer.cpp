@@ -36,7 +36,8 @@ AdamWOptions adamw_options(const TrainConfig& train) {
 
 // Block i of d is in layer i + 1 of 0 .. d + 1: the embeddings are below the first block, the last norm and the head above
 // the last.
-int64_t layer_of(const std::string& name, int64_t depth) {
+int64_t layer_of(const std::string& parameter, int64_t depth) {
+  const std::string name = name_without_choice(parameter);
   const std::string block = "blocks.";
   if (name.rfind(block, 0) == 0) return std::stoll(name.substr(block.size())) + 1;
   const bool above = name.rfind("norm.", 0) == 0 || name.rfind("head.", 0) == 0;
@@ -49,7 +50,7 @@ std::vector<float> lr_scales(const TrainConfig& train, const ParameterArena& are
   std::vector<float> scales;
   for (const Parameter& parameter : arena.all()) {
     const int64_t below_top = depth + 1 - layer_of(parameter.name, depth);
-    const bool frozen = train.linear_probe && parameter.name.rfind("head.", 0) != 0;
+    const bool frozen = train.linear_probe && name_without_choice(parameter.name).rfind("head.", 0) != 0;
     scales.push_back(frozen ? 0 : static_cast<float>(std::pow(train.layer_decay, static_cast<double>(below_top))));
   }
   return scales;
