@@ -24,27 +24,28 @@ for setting in ${SETTINGS:-} ${HELD_OUT:+DATA.held_out=$HELD_OUT} ${DATA:+DATA.s
   settings+=(--set "$setting")
 done
 
-# finish DIRECTORY PROGRAM ARGUMENTS...: runs a training to its end. FINISHED is written then, with the arguments, so that
-# other arguments are not taken for the same run.
+# finish DIRECTORY PROGRAM ARGUMENTS...: runs a training to its end, which DIRECTORY/FINISHED then marks. DIRECTORY.arguments
+# keeps the arguments, so that a run with others is not taken for this one.
 finish() {
   local directory=$1 program=$2 resume=()
   shift 2
-  if [ -f "$directory/FINISHED" ]; then
-    [ "$(cat "$directory/FINISHED")" = "$program $*" ] ||
-      fail "$directory was trained with other arguments ($(cat "$directory/FINISHED")); remove it, or use another directory"
-    return 0
+  if [ -f "$directory.arguments" ]; then
+    [ "$(cat "$directory.arguments")" = "$program $*" ] ||
+      fail "$directory was trained with other arguments ($(cat "$directory.arguments")); set WORK to another directory"
   fi
+  [ ! -f "$directory/FINISHED" ] || return 0
+  mkdir -p "$(dirname "$directory")"
+  echo "$program $*" > "$directory.arguments"
   if [ -f "$directory/config.yaml" ]; then resume=(--resume); fi
   # A resumed run of one subnet has its beginning in its own checkpoint.
   if [ ${#resume[@]} -gt 0 ] && [ "$program" = train_subnet ]; then
     "$programs/train_subnet" "${common[@]}" --resume --output "$directory" | tee "$directory.out"
   else
-    mkdir -p "$(dirname "$directory")"
     "$programs/$program" "${common[@]}" "${resume[@]}" "$@" --output "$directory" | tee "$directory.out"
   fi
   grep -q '^test ' "$directory.out" && ! grep -q '^stopped' "$directory.out" ||
     fail "$directory is not finished; give the same command again to continue"
-  echo "$program $*" > "$directory/FINISHED"
+  touch "$directory/FINISHED"
 }
 
 # train LABEL SETTINGS...: a supernet for each seed, in $work/LABEL-SEED; sets `group` to LABEL=DIR,DIR for the report.

@@ -5,7 +5,7 @@
 #   tools/experiments/compare_bias.sh [OUTPUT]
 #
 # OUTPUT is docs/results/bias by default. EPOCHS (4), SEEDS ("0 1 2"), WORK (runs/bias: the trainings) and RANDOM_SUBNETS (20,
-# evaluated at the end) change that, and what common.sh names. With the defaults less than an hour on two cores.
+# evaluated at the end) change that, and what common.sh names. With the defaults meant to take an hour at most on two cores.
 set -euo pipefail
 SEEDS=${SEEDS:-0 1 2}
 source "$(dirname "$0")/common.sh"

@@ -5,8 +5,8 @@
 #   tools/experiments/compare_inheritance.sh [OUTPUT]
 #
 # OUTPUT is docs/results/inheritance by default. COUNT (9 subnets), EPOCHS (4, of the supernet), FINETUNE_EPOCHS (1),
-# RETRAIN_EPOCHS (4) and WORK (runs/inheritance: the trainings) change that, and what common.sh names; of SEEDS the first counts.
-# With the defaults about an hour on two cores.
+# FINETUNE_LR (2e-4), RETRAIN_EPOCHS (4) and WORK (runs/inheritance: the trainings) change that, and what common.sh names; of
+# SEEDS the first counts. With the defaults meant to take about an hour on two cores.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 output=${1:-docs/results/inheritance} work=${WORK:-runs/inheritance} count=${COUNT:-9}

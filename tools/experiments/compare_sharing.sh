@@ -5,7 +5,7 @@
 #   tools/experiments/compare_sharing.sh [OUTPUT]
 #
 # OUTPUT is docs/results/sharing by default. EPOCHS (4), WORK (runs/sharing: the trainings) and RANDOM_SUBNETS (20, evaluated at
-# the end) change that, and what common.sh names. With the defaults less than an hour on two cores.
+# the end) change that, and what common.sh names. With the defaults meant to take an hour at most on two cores.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 output=${1:-docs/results/sharing} work=${WORK:-runs/sharing} epochs=${EPOCHS:-4}

@@ -5,12 +5,13 @@
 #
 #   tools/experiments/compare_strategies.sh [OUTPUT]
 #
-# OUTPUT is docs/results/strategies by default. EPOCHS (4), SANDWICH_EPOCHS (a quarter of them, at least 1), WORK
+# OUTPUT is docs/results/strategies by default. EPOCHS (8), SANDWICH_EPOCHS (a quarter of them, at least 1), SEEDS ("0"), WORK
 # (runs/strategies: the trainings) and RANDOM_SUBNETS (20, evaluated at the end) change that, and what common.sh names. With the
-# defaults about an hour on two cores.
+# defaults meant to take about an hour on two cores.
 set -euo pipefail
+SEEDS=${SEEDS:-0}
 source "$(dirname "$0")/common.sh"
-output=${1:-docs/results/strategies} work=${WORK:-runs/strategies} epochs=${EPOCHS:-4}
+output=${1:-docs/results/strategies} work=${WORK:-runs/strategies} epochs=${EPOCHS:-8}
 sandwich_epochs=${SANDWICH_EPOCHS:-$((epochs < 4 ? 1 : epochs / 4))}
 
 train uniform TRAIN.strategy=uniform; groups=("$group")

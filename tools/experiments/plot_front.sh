@@ -6,7 +6,7 @@
 #
 # OUTPUT is docs/results/front by default. SUBNETS (2000, random ones), RANK_IMAGES (1000 held-out images that score each),
 # EPOCHS (4) and WORK (runs/front: the training) change that, and what common.sh names; of SEEDS the first counts. With the
-# defaults less than an hour on two cores.
+# defaults meant to take an hour at most on two cores.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 output=${1:-docs/results/front} work=${WORK:-runs/front} epochs=${EPOCHS:-4}
@@ -17,6 +17,6 @@ finish "$work/supernet" train_supernet --config "$config" --epochs "$epochs" --s
 "$programs/search_subnets" "${common[@]}" --run "$work/supernet" --output "$work" --algorithm random --objectives params \
   --population "$subnets" --generations 1 --images "$rank_images" --seed "$seed" --set SEARCH.early_stop=false
 "$programs/report_experiment" front --run "$work" \
-  --title "$subnets subnets of one training" \
+  --title "Subnets of one training" \
   --note "$config, $epochs epochs, seed $seed; random subnets with the weights they inherit." \
   --output "$output"
