@@ -72,10 +72,10 @@ void Strategy::open_progressively(int64_t total_steps) {
   for (const std::string& dimension : words_of(options_.open_order)) {
     while (open_one(all, dimension, open)) stages_.push_back({0, open});
   }
-  const double count = static_cast<double>(stages_.size() - 1);
+  const double count = static_cast<double>(stages_.size() - 1),
+               until = options_.open_by * static_cast<double>(total_steps);
   for (size_t i = 1; i < stages_.size(); ++i) {
-    const double share = options_.open_by * static_cast<double>(i) / count;
-    stages_[i].first_step = static_cast<int64_t>(std::ceil(share * static_cast<double>(total_steps)));
+    stages_[i].first_step = static_cast<int64_t>(std::ceil(until * static_cast<double>(i) / count));
   }
 }
 

@@ -39,9 +39,9 @@ finish() {
   if [ -f "$directory/config.yaml" ]; then resume=(--resume); fi
   # A resumed run of one subnet has its beginning in its own checkpoint.
   if [ ${#resume[@]} -gt 0 ] && [ "$program" = train_subnet ]; then
-    "$programs/train_subnet" "${common[@]}" --resume --output "$directory" | tee "$directory.out"
+    "$programs/train_subnet" "${common[@]}" --resume --output "$directory" | tee -i "$directory.out"
   else
-    "$programs/$program" "${common[@]}" "${resume[@]}" "$@" --output "$directory" | tee "$directory.out"
+    "$programs/$program" "${common[@]}" "${resume[@]}" "$@" --output "$directory" | tee -i "$directory.out"
   fi
   grep -q '^test ' "$directory.out" && ! grep -q '^stopped' "$directory.out" ||
     fail "$directory is not finished; give the same command again to continue"
