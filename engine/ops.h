@@ -1,7 +1,7 @@
 // The registry of operations: what each computes, its Tensor function, its kernels.
 //
 // For an operation `gelu`: this paragraph; engine/ops/gelu.cpp (shape checks, the gradient under its forward);
-// engine/cpu/gelu.cpp and cuda/gelu.cu (kernels); a double loop in tests/ops/reference.h; a row in tests/ops/ops_test.cpp.
+// engine/cpu/gelu.cpp and cuda/gelu.cu (kernels); a double loop in tests/ops/reference.h; a row in tests/ops/*_rows.cpp.
 //
 // Dimensions: B batch, N tokens (class token first), C width, H heads, D head width, K classes, R rows (the product of
 // all leading dimensions), n elements.

@@ -103,7 +103,11 @@ constexpr const char* kPage =
 constexpr const char* kLegend =
     "error: of the element whose error is the largest part of what it may be, of how much it may be. diff: of the "
     "reference's gradient from finite differences, of the largest gradient. bits: of reruns, thread counts and orders. "
-    "ms: of a call at the size of T's largest subnet with four images. %: of what the ceilings allow.\n";
+    "ms: of a call at the size of T's largest subnet with four images. %: of what the ceilings allow; more than 100 "
+    "means that "
+    "operands came from a cache. On a GPU also what its kernels ask for: those called after the kernel, or else all "
+    "that the "
+    "rows launch.\n";
 
 }  // namespace
 
