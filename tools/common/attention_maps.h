@@ -13,7 +13,8 @@ namespace entangle {
 std::vector<double> attention_probabilities(const AttentionInput& input);
 
 // For one image, of each block and head the share of attention that each patch [side * side] gets: that of the class token
-// where the network pools it, else the mean over the patches. What the class token gets is left out, so that a map adds up to less than 1.
+// where the network pools it, else the mean over the patches. What the class token gets is left out, so that a map adds up
+// to less than 1.
 struct AttentionMaps {
   int64_t side = 0;
   std::vector<std::vector<std::vector<double>>> maps;  // by block, by head
