@@ -123,8 +123,8 @@ class Supernet::Pass {
     return {stream.sum, mlp_branch(stream.norm, b, ratio), std::move(next)};
   }
 
-  AttentionInput attention_input(const ResidualStream& in, int64_t i, int64_t heads) {
-    const Block& b = net_.blocks_[static_cast<size_t>(i)];
+  AttentionInput attention_input(const ResidualStream& in, int64_t i, int64_t heads, double ratio) {
+    const Block& b = net_.block_of(i, e_, heads, ratio);
     return attention_input(add_and_norm(in, b.attention_norm_w, b.attention_norm_b, {}).norm, b, heads);
   }
 
@@ -259,9 +259,10 @@ ResidualStream Supernet::block(const ResidualStream& stream, int64_t index, int 
   return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).block(stream, index, num_heads, mlp_ratio);
 }
 
-AttentionInput Supernet::attention_input(const ResidualStream& stream, int64_t index, int num_heads) const {
+AttentionInput Supernet::attention_input(const ResidualStream& stream, int64_t index, int num_heads,
+                                         double mlp_ratio) const {
   CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
-  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).attention_input(stream, index, num_heads);
+  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).attention_input(stream, index, num_heads, mlp_ratio);
 }
 
 Tensor Supernet::head(const ResidualStream& stream) const {

@@ -108,8 +108,8 @@ class Supernet {
   ResidualStream stem(const Tensor& images, int embed_dim) const;
   ResidualStream block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const;
   Tensor head(const ResidualStream& stream) const;
-  // What attention() in block `index` gets, for those who look into a network.
-  AttentionInput attention_input(const ResidualStream& stream, int64_t index, int num_heads) const;
+  // What attention() in that block gets, for those who look into a network.
+  AttentionInput attention_input(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const;
 
  private:
   struct Block {

@@ -27,12 +27,12 @@ Architecture wide() { return Architecture::uniform(2, 24, 3, 2); }
 
 // The parameters that a forward pass uses, by their first value.
 std::set<const float*> used_by(const Supernet& net, const Architecture& a) {
-  std::vector<Tensor> views;
+  std::vector<TapedView> views;
   ForwardOptions options;
   options.views = &views;
   net.forward(random_images(net.config(), 1), a, options);
   std::set<const float*> used;
-  for (const Tensor& view : views) used.insert(view.data());
+  for (const TapedView& taped : views) used.insert(taped.view.data());
   return used;
 }
 
@@ -49,12 +49,12 @@ TEST(Classical, EveryChoiceHasAllItsParametersAndNothingElse) {
     for (const Parameter& parameter : net.parameters().all()) declared += parameter.shape.count();
     EXPECT_EQ(supernet_params(config), declared);
     for (const Architecture& a : {narrow(), wide()}) {
-      std::vector<Tensor> views;
+      std::vector<TapedView> views;
       ForwardOptions options;
       options.views = &views;
       net.forward(random_images(config, 1), a, options);
       int64_t used = 0;
-      for (const Tensor& view : views) used += view.count();
+      for (const TapedView& taped : views) used += taped.view.count();
       EXPECT_EQ(used, cost_of(config, a).params);
     }
   }

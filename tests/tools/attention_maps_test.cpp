@@ -43,7 +43,7 @@ TEST(AttentionMaps, AreTheProbabilitiesThatTheOperationUses) {
   const Architecture a = mixed_architecture();
   ResidualStream stream = net.stem(random_images(config, 1), a.embed_dim);
   for (int i = 0; i < a.depth; ++i) {
-    const AttentionInput in = net.attention_input(stream, i, a.num_heads[size_t(i)]);
+    const AttentionInput in = net.attention_input(stream, i, a.num_heads[size_t(i)], a.mlp_ratio[size_t(i)]);
     expect_explains(in, attention_probabilities(in));
     stream = net.block(stream, i, a.num_heads[size_t(i)], a.mlp_ratio[size_t(i)]);
   }
@@ -59,7 +59,7 @@ TEST(AttentionMaps, HaveAMapForEachHeadAndTheNetworksAnswer) {
     const AttentionMaps maps = attention_maps(net, a, image);
     EXPECT_EQ(maps.logits, net.forward(image, a).to_vector());
     ASSERT_EQ(maps.maps.size(), 2u);
-    const AttentionInput in = net.attention_input(net.stem(image, a.embed_dim), 0, a.num_heads[0]);
+    const AttentionInput in = net.attention_input(net.stem(image, a.embed_dim), 0, a.num_heads[0], a.mlp_ratio[0]);
     const std::vector<double> p = attention_probabilities(in);
     const int64_t n = config.tokens();
     for (size_t head = 0; head < 2; ++head) {

@@ -91,9 +91,10 @@ AttentionMaps attention_maps(const Supernet& supernet, const Architecture& archi
   ResidualStream stream = supernet.stem(image, architecture.embed_dim);
   for (int i = 0; i < architecture.depth; ++i) {
     const int heads = architecture.num_heads[static_cast<size_t>(i)];
-    const AttentionInput input = supernet.attention_input(stream, i, heads);
+    const double ratio = architecture.mlp_ratio[static_cast<size_t>(i)];
+    const AttentionInput input = supernet.attention_input(stream, i, heads, ratio);
     maps.maps.push_back(maps_of(input.shape, attention_probabilities(input), !config.global_pool));
-    stream = supernet.block(stream, i, heads, architecture.mlp_ratio[static_cast<size_t>(i)]);
+    stream = supernet.block(stream, i, heads, ratio);
   }
   maps.logits = supernet.head(stream).to_vector();
   return maps;
