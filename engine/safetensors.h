@@ -14,7 +14,6 @@
 
 namespace entangle {
 
-// A .safetensors file that is open for reading.
 class SafetensorsFile : public TensorFile {
  public:
   // Opens and checks the header. Throws Error naming the file and what is wrong with it.

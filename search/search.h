@@ -12,7 +12,6 @@ namespace entangle {
 
 class SearchLog;
 
-// What a search is told to do.
 struct SearchOptions {
   std::string algorithm = "evolution";  // evolution | random | nsga2
   int64_t population = 50, generations = 20;
@@ -37,7 +36,6 @@ struct SearchOptions {
   void validate(const SearchSpace& space) const;
 };
 
-// An architecture that a search looked at, and what came of it.
 struct Candidate {
   Architecture architecture;
   Costs costs = {};
@@ -47,7 +45,6 @@ struct Candidate {
   int64_t generation = 0;
 };
 
-// What a search found.
 struct SearchResult {
   std::vector<Candidate> candidates;  // in order of evaluation; none twice
   Candidate best;                     // the most accurate; the earliest of equals
@@ -70,8 +67,8 @@ class Evaluator {
   virtual void evaluate(const std::vector<Job>& jobs) = 0;
 };
 
-using Fitness = std::function<double(const Architecture&)>;
 // The evaluator of an accuracy that is always computed completely.
+using Fitness = std::function<double(const Architecture&)>;
 class FitnessEvaluator : public Evaluator {
  public:
   explicit FitnessEvaluator(Fitness fitness) : fitness_(std::move(fitness)) {}
