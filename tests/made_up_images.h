@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <set>
@@ -13,6 +14,7 @@
 
 #include "data/loader.h"
 #include "engine/check.h"
+#include "engine/device.h"
 #include "tests/data/every_augmentation.h"
 
 namespace entangle::made_up {
@@ -83,12 +85,22 @@ inline bool same(const Batch& a, const Batch& b) {
   return a.count == b.count && a.images == b.images && a.targets == b.targets && a.labels == b.labels;
 }
 
+// A batch with memory of its own: the loader fills that of a staged one anew.
+inline Batch kept(Batch batch) {
+  if (batch.staged.memory == nullptr) return batch;
+  const size_t bytes = batch.staged.bytes();
+  const std::shared_ptr<unsigned char> copy = host_memory(bytes, DeviceKind::cpu);
+  std::memcpy(copy.get(), batch.staged.memory.get(), bytes);
+  batch.staged.memory = copy;
+  return batch;
+}
+
 inline std::vector<Batch> batches_from(const DataSource& source, const LoaderOptions& options, int64_t epoch,
                                        int64_t step, int count) {
   TrainLoader loader(source, all_of(source.train->size()), options);
   loader.start(epoch, step);
   std::vector<Batch> batches;
-  for (int i = 0; i < count; ++i) batches.push_back(loader.next());
+  for (int i = 0; i < count; ++i) batches.push_back(kept(loader.next()));
   return batches;
 }
 

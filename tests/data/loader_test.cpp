@@ -74,7 +74,6 @@ TEST(TrainLoader, RanksShareABatch) {
   const DataSource source = source_of(std::make_shared<MadeUp>(150));
   LoaderOptions options = full_options();
   options.batch_size = 32;
-  options.prefetch = 8;  // more than are taken: staged batches stay in their slots
   for (const BatchForm form : {BatchForm::images, BatchForm::staged}) {
     options.form = form;
     options.share = {};
