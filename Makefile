@@ -5,7 +5,9 @@
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
-# make bench_kernels  kernels on Google Benchmark (libbenchmark-dev)
+# make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
+# make docs     the reference of the library's headers, in build/docs/html (needs doxygen)
+# make bench_kernels  kernels on Google Benchmark (libbenchmark-dev);  make audit_kernels  all kernels in one table
 # make DEPS=DIR … takes headers and libraries of the dependencies from DIR/include and DIR/lib
 # Adding a file edits no list: everything is found by its folder.
 JOBS ?= $(shell nproc)
@@ -33,6 +35,8 @@ DEFINES := $(if $(filter 1,$(TURBOJPEG)),-DENTANGLE_TURBOJPEG)
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
 LIBRARY := $(BUILD)/libentangle.a
 COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
+# The rows of tests/ops and what checks them; needs no GoogleTest.
+CHECKS := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/ops/*.cpp))) $(BUILD)/kernel_sources.o
 NAMES := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 PROGRAMS := $(NAMES:%=$(BIN)%)
 ALL_TESTED := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*_test.*))))
@@ -40,14 +44,22 @@ TESTED ?= $(ALL_TESTED)
 TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subst $() ,_,$(strip $(TESTED))))
 
 all: $(NAMES)
-test: $(TESTS) $(if $(filter tools,$(TESTED)),$(PROGRAMS) $(BUILD)/runner)
-	ENTANGLE_TEST_JOBS=$(JOBS) ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+# How a page of the course compiles, its cuda blocks where the emulated device watches loads and stores, and what it may call.
+COURSE = ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_LINK="$(LIBRARY) $(LDFLAGS) $(LDLIBS)" \
+  ENTANGLE_COMPILE="$(CXX) $(filter-out -MMD -MP -O2,$(CXXFLAGS)) $(DEFINES)" \
+  ENTANGLE_CUDA_FLAGS="$(if $(filter emulated,$(BACKEND)),$(if $(SANITIZE),,-fsanitize=thread))"
+test: $(TESTS) $(if $(filter tools $(if $(SANITIZE)$(filter emulated,$(BACKEND)),,course),$(TESTED)),$(PROGRAMS) $(BIN)audit_kernels $(BUILD)/runner)
+	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
+docs:
+	@docs/reference.sh
+course: $(LIBRARY) $(PROGRAMS)
+	$(COURSE) docs/course/check.sh $(if $(UPDATE),--update) docs/course/$(or $(LESSON),[1-9])-*.md
 # The programs at the root are those of the build made last, but for builds that serve tests.
-$(NAMES) bench_kernels: %: $(BIN)%
+$(NAMES) bench_kernels audit_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
 
 include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk)
-$(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp $(CUDA_SOURCES)) $(KERNELS)
+$(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp entangle/*.cpp $(CUDA_SOURCES)) $(KERNELS)
 	$(Q) rm -f $@ && ar rcs $@ $^
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
@@ -59,7 +71,11 @@ $(BUILD)/runner: $(wildcard runner/*)
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -lyaml-cpp -ldl
-$(TESTS): $(call objects,tests/main.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) $(COMMON) $(LIBRARY)
+$(BIN)audit_kernels: $(BUILD)/tools/audit_kernels/main.o $(CHECKS) $(COMMON) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lyaml-cpp
+$(TESTS): $(call objects,tests/main.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) \
+  $(if $(filter ops,$(TESTED)),$(BUILD)/kernel_sources.o) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
@@ -79,11 +95,15 @@ endif
 $(BUILD)/configs.cpp: $(wildcard tools/configs/*.yaml) tools/common/embed_configs.sh
 	@mkdir -p $(@D)
 	sh tools/common/embed_configs.sh $(filter %.yaml,$^) > $@
-$(BUILD)/configs.o: $(BUILD)/configs.cpp
+# Where each kernel stands, for the audit.
+$(BUILD)/kernel_sources.cpp: $(wildcard engine/cpu/*.cpp cuda/*.cu) tools/common/list_kernel_sources.sh
+	@mkdir -p $(@D)
+	sh tools/common/list_kernel_sources.sh $(filter-out %.sh,$^) > $@
+$(BUILD)/configs.o $(BUILD)/kernel_sources.o: %.o: %.cpp
 	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 clean:
-	rm -rf build $(NAMES) bench_kernels
+	rm -rf build $(NAMES) bench_kernels audit_kernels
 
-.PHONY: all test clean bench_kernels $(NAMES)
+.PHONY: all test course docs clean bench_kernels audit_kernels $(NAMES)
 -include $(shell find $(BUILD) $(KIND)/engine/cpu -name '*.d' 2>/dev/null)

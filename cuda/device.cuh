@@ -9,6 +9,7 @@
 
 #include "cuda/runtime.h"
 #include "engine/check.h"
+#include "engine/launch_facts.h"
 
 namespace entangle::gpu {
 
@@ -33,10 +34,26 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 #define LAUNCH(kernel, ...) LAUNCH_AS(#kernel, kernel, __VA_ARGS__)
 #define LAUNCH_AS(name, kernel, ...) ::entangle::gpu::launch(name, __FILE__, __LINE__, kernel, __VA_ARGS__)
 
+template <class Kernel>
+void note_launch(const char* name, Kernel kernel, dim3 block, size_t shared_bytes) {
+  LaunchFacts facts = {name, int64_t{block.x} * block.y * block.z, static_cast<int64_t>(shared_bytes)};
+#if defined(ENTANGLE_CUDA_EMULATED)
+  static_cast<void>(kernel);
+#else
+  cudaFuncAttributes compiled = {};
+  CUDA_CHECK(cudaFuncGetAttributes(&compiled, kernel));
+  facts.shared_bytes += static_cast<int64_t>(compiled.sharedSizeBytes);
+  facts.registers = compiled.numRegs;
+  facts.local_bytes = static_cast<int64_t>(compiled.localSizeBytes);
+#endif
+  launch_facts->push_back(facts);
+}
+
 template <class... Parameters, class... Arguments>
 void launch(const char* name, const char* file, int line, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  if (launch_facts != nullptr) note_launch(name, kernel, block, shared_bytes);
 #if defined(ENTANGLE_CUDA_EMULATED)
   const cudaError_t status = emulator::launch(name, kernel, grid, block, shared_bytes, stream, arguments...);
 #else

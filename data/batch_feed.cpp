@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "engine/trace.h"
+
 namespace entangle {
 namespace {
 
@@ -38,6 +40,7 @@ void BatchFeed::wait_for_uploads() {
 }
 
 DeviceBatch BatchFeed::next() {
+  const TraceSpan span("loader", "next batch");
   wait_for_uploads();
   const Batch& batch = loader_.next();
   if (!upload_.empty()) return augment(batch.staged);

@@ -21,6 +21,7 @@ struct DeviceBatch {
   Tensor images, targets;
 };
 
+// A loader's batches on the device that trains: one is copied there while the step before runs.
 class BatchFeed {
  public:
   static constexpr int kUploads = 2;  // staged batches in a device's memory

@@ -50,6 +50,7 @@ struct DataSource {
   double max_broken = 0.001;  // share of the images that may be broken: they are skipped (data/broken_images.h)
 };
 
+// How data is opened, where the specification does not say it.
 struct DataOptions {
   int64_t shuffle_buffer = 10000;  // samples among which tar shards are mixed as they are read
 };

@@ -9,6 +9,7 @@
 
 namespace entangle {
 
+// An image file and its class.
 struct LabelledFile {
   std::string name;  // relative to the data set's folder, "/" between folders
   int64_t label = 0;

@@ -10,6 +10,7 @@
 
 namespace entangle {
 
+// The bytes of an IDX file, unpacked where they were gzipped, with checked reads.
 struct IdxFile {
   std::string path;  // for messages
   std::vector<uint8_t> bytes;

@@ -52,6 +52,7 @@ struct BatchShare {
   int64_t ranks = 1, rank = 0;
 };
 
+// Which batches a loader prepares, and how.
 struct LoaderOptions {
   int64_t batch_size = 64;  // of all ranks
   BatchShare share;

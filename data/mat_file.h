@@ -14,6 +14,7 @@
 
 namespace entangle {
 
+// A value of a MATLAB file: numbers, a text, or a cell array or structure of further ones.
 struct MatArray {
   // `other`: of a class that is not read (sparse, complex, objects, functions); it has dimensions only.
   enum class Kind { numbers, text, cells, structure, other };

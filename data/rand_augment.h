@@ -47,6 +47,7 @@ struct RandAugment {
   static RandAugment parse(const std::string& text);  // throws Error naming the part that is wrong
 };
 
+// An operation with the argument that was drawn for it.
 struct DrawnOp {
   ImageOp op;
   double argument;

@@ -10,6 +10,7 @@ namespace entangle {
 inline constexpr const char* kClassList = "classes.txt";
 inline constexpr const char* kUnfinishedPack = "unfinished";
 
+// The shards of a data set's two parts.
 struct ShardLists {
   std::vector<std::string> train, val;  // paths
 };

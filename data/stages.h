@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "engine/trace.h"
+
 namespace entangle {
 
 // read: a file's bytes. decode: to pixels. resize: the crop, resized and mirrored. operations: those of RandAugment or the
@@ -32,16 +34,17 @@ class Stopwatch {
   double cpu_, wall_;
 };
 
-// Counts the time until the end of its scope for the calling thread. Stages do not nest: an inner one counts twice.
+// Counts the time until the end of its scope for the calling thread, and is a span of a trace. Stages do not nest: an inner one counts twice.
 class StageScope {
  public:
-  explicit StageScope(Stage stage) : stage_(stage) {}
+  explicit StageScope(Stage stage) : stage_(stage), span_("loader", name_of(stage)) {}
   ~StageScope();
   StageScope(const StageScope&) = delete;
   StageScope& operator=(const StageScope&) = delete;
 
  private:
   Stage stage_;
+  TraceSpan span_;
   Stopwatch watch_;
 };
 

@@ -13,6 +13,7 @@
 
 namespace entangle {
 
+// When a rank counts as lost.
 struct CommunicatorOptions {
   double timeout = 60;  // seconds without an answer after which a rank counts as lost
   // Launchers ask the ranks that are left to stop when one has died: from then on the others have to answer soon.
@@ -20,6 +21,7 @@ struct CommunicatorOptions {
   double timeout_when_asked = 10;  // seconds
 };
 
+// What a process sees of all that train together, itself included.
 class Communicator {
  public:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}

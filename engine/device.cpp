@@ -112,6 +112,7 @@ void Upload::wait() {
 }
 
 LaunchGraph::LaunchGraph(const std::function<void()>& launches) : memory_(DeviceKind::cuda) {
+  const UnwatchedLaunches recorded;
   gpu::begin_recording();
   try {
     launches();

@@ -5,6 +5,7 @@
 
 #include "engine/check.h"
 #include "engine/device.h"
+#include "engine/trace.h"
 
 namespace entangle {
 namespace {
@@ -80,9 +81,13 @@ void GradientExchange::advance(size_t left) {
 
 void GradientExchange::finish() {
   if (ranks_.size() == 1) return;
+  const TraceSpan span("communication", "finish the mean");
   advance(0);
   if (filled_ > started_) ranks_.start_sum(packed_.data() + started_, filled_ - started_);
-  ranks_.finish_sums();
+  {
+    const TraceSpan waiting("communication", "wait for sums");
+    ranks_.finish_sums();
+  }
   unpack(views_, packed_.data(), 1.0f / static_cast<float>(ranks_.size()));
   views_.clear();
 }
@@ -98,6 +103,7 @@ void GradientTree::add_to_sum(const std::vector<float>& other) {
 }
 
 void GradientTree::add(const std::vector<TapedView>& views) {
+  const TraceSpan span("communication", "add a shard");
   sum_.resize(static_cast<size_t>(sent_numbers(views)));
   float* end = sum_.data();
   for (auto taped = views.rbegin(); taped != views.rend(); ++taped) {
@@ -114,6 +120,7 @@ void GradientTree::add(const std::vector<TapedView>& views) {
 }
 
 void GradientTree::finish(const std::vector<TapedView>& views) {
+  const TraceSpan span("communication", "finish the tree of sums");
   const int64_t own = shards_ / ranks_.size();
   CHECK(added_ == own, "of the ", own, " shards of rank ", ranks_.rank(), " ", added_, " were added");
   added_ = bytes_ = 0;

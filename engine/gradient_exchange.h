@@ -13,6 +13,7 @@
 
 namespace entangle {
 
+// Averages gradients over the ranks of a communicator, which must outlive it.
 //   exchange.begin(views);
 //   tape.backward(loss, 1, [&](size_t left) { exchange.advance(left); });
 //   exchange.finish();

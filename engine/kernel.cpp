@@ -1,15 +1,20 @@
 #include "engine/kernel.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
 #include "engine/check.h"
 #include "engine/device.h"
+#include "engine/trace.h"
 
 namespace entangle {
 namespace {
 
 bool timing = false;
+int unwatched = 0;  // scopes
+const KernelEntry* hooked = nullptr;
+LaunchHook launch_hook = nullptr;
 
 const KernelEntry*& list_head() {
   static const KernelEntry* head = nullptr;
@@ -93,16 +98,36 @@ void set_kernel_timing(bool on) {
 }
 bool kernel_timing() { return timing; }
 
-KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device)
-    : entry_(entry), timer_(new DeviceTimer(device)) {
+void set_launch_hook(const KernelEntry* kernel, LaunchHook hook) {
+  hooked = kernel;
+  launch_hook = hook;
+}
+
+bool launches_watched() { return (timing || launch_hook != nullptr || tracing()) && unwatched == 0; }
+UnwatchedLaunches::UnwatchedLaunches() { ++unwatched; }
+UnwatchedLaunches::~UnwatchedLaunches() { --unwatched; }
+
+KernelTimer::KernelTimer(const KernelEntry& entry, const KernelCost& cost, DeviceKind device, void** written,
+                         size_t arguments)
+    : entry_(entry),
+      device_(device),
+      written_(written),
+      arguments_(arguments),
+      span_(tracing() ? new TraceSpan("kernel", entry.name, cost) : nullptr),
+      timer_(new DeviceTimer(device)) {
+  if (!timing) return;
   ++entry.calls;
   entry.flops += cost.flops;
   entry.bytes += cost.bytes;
 }
 
 KernelTimer::~KernelTimer() {
-  entry_.seconds += timer_->stop();
+  const double seconds = timer_->stop();
+  if (timing) entry_.seconds += seconds;
   delete timer_;
+  delete span_;
+  if (launch_hook == nullptr || hooked != &entry_) return;
+  launch_hook(written_, static_cast<size_t>(std::remove(written_, written_ + arguments_, nullptr) - written_), device_);
 }
 
 }  // namespace entangle

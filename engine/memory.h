@@ -13,6 +13,7 @@
 
 namespace entangle {
 
+// What an allocator has done so far.
 struct MemoryCounters {
   int64_t in_use;              // bytes handed out now
   int64_t peak;                // largest in_use since reset_peak_memory()

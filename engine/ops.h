@@ -1,7 +1,7 @@
 // The registry of operations: what each computes, its Tensor function, its kernels.
 //
 // For an operation `gelu`: this paragraph; engine/ops/gelu.cpp (shape checks, the gradient under its forward);
-// engine/cpu/gelu.cpp and cuda/gelu.cu (kernels); a double loop in tests/ops/reference.h; a row in tests/ops/ops_test.cpp.
+// engine/cpu/gelu.cpp and cuda/gelu.cu (kernels); a double loop in tests/ops/reference.h; a row in tests/ops/*_rows.cpp.
 //
 // Dimensions: B batch, N tokens (class token first), C width, H heads, D head width, K classes, R rows (the product of
 // all leading dimensions), n elements.
@@ -10,7 +10,8 @@
 // Gradients of parameters are always added to what is there; a gradient of an activation is added when `add` is true
 // and stored otherwise. Null pointers are allowed only where said. Kernels give the same bits for any thread count.
 //
-// COST(flops, bytes) says what a call costs (KernelCost in engine/kernel.h); a bool counts as 0 or 1.
+// COST(flops, bytes) says what a call costs (KernelCost in engine/kernel.h); a bool counts as 0 or 1. Behind it stands what
+// the kernel computes in one line, for tables of kernels.
 //
 // This header is read by files compiled per instruction set: declarations only, C headers only.
 #pragma once
@@ -22,8 +23,11 @@
 
 namespace entangle {
 
+// Of engine/tensor.h.
 class Tensor;
+struct AttentionTables;
 struct KeptImages;
+struct ResidualNorm;
 
 // Of the operands of matrix products; everything else is fp32.
 enum class Precision { fp32, bf16 };
@@ -37,6 +41,7 @@ enum class Precision { fp32, bf16 };
 //   dw[g, o, i] = sum_r dy[r, g*O+o] x[r, i],   db[g, o] = sum_r dy[r, g*O+o]
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision precision = Precision::fp32);
 
+// Sizes and strides of a linear layer.
 struct LinearShape {
   int64_t rows, in, out, groups;    // R, I, O, G
   int64_t w_row, w_group, b_group;  // strides of w and b in elements
@@ -45,13 +50,15 @@ struct LinearShape {
 // The biases b and db may be null.
 KERNEL(linear_forward, (const LinearShape& s, const float* x, const float* w, const float* b, float* y),
        COST(2 * s.rows * s.in * s.groups * s.out,
-            4 * (s.rows * s.in + s.groups * s.out * (s.in + (b != nullptr) + s.rows))));
+            4 * (s.rows * s.in + s.groups * s.out * (s.in + (b != nullptr) + s.rows))),
+       "y[r, g*O+o] = sum_i x[r, i] w[g, o, i] + b[g, o]");
 KERNEL(linear_backward_input, (const LinearShape& s, const float* dy, const float* w, float* dx, bool add),
-       COST(2 * s.rows * s.in * s.groups * s.out,
-            4 * (s.groups * s.out * (s.rows + s.in) + (1 + add) * s.rows * s.in)));
+       COST(2 * s.rows * s.in * s.groups * s.out, 4 * (s.groups * s.out * (s.rows + s.in) + (1 + add) * s.rows * s.in)),
+       "dx[r, i] = sum_go dy[r, g*O+o] w[g, o, i]");
 KERNEL(linear_backward_weight, (const LinearShape& s, const float* x, const float* dy, float* dw, float* db),
        COST(2 * s.rows * s.in * s.groups * s.out,
-            4 * (s.rows * (s.in + s.groups * s.out) + 2 * s.groups * s.out * (s.in + (db != nullptr)))));
+            4 * (s.rows * (s.in + s.groups * s.out) + 2 * s.groups * s.out * (s.in + (db != nullptr)))),
+       "dw[g, o, i] += sum_r dy[r, g*O+o] x[r, i],  db[g, o] += sum_r dy[r, g*O+o]");
 
 // ------------------------------------------------------------------------------------------------------ layer_norm ---
 // y[r, c] = (x[r, c] - mean[r]) rstd[r] w[c] + b[c],  mean and (biased) variance over c,  rstd = 1/sqrt(variance + eps)
@@ -63,19 +70,21 @@ Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps);
 KERNEL(layer_norm_forward,
        (int64_t rows, int64_t width, float eps, const float* x, const float* w, const float* b, float* y, float* mean,
         float* rstd),
-       COST(0, 4 * (2 * rows * (width + 1) + 2 * width)));
+       COST(0, 4 * (2 * rows * (width + 1) + 2 * width)), "y[r, c] = (x[r, c] - mean[r]) rstd[r] w[c] + b[c]");
 KERNEL(layer_norm_backward,
        (int64_t rows, int64_t width, const float* x, const float* w, const float* mean, const float* rstd,
         const float* dy, float* dx, bool add, float* dw, float* db),
-       COST(0, 4 * (rows * ((3 + add) * width + 2) + 5 * width)));
+       COST(0, 4 * (rows * ((3 + add) * width + 2) + 5 * width)),
+       "dx = rstd (h - avg(h) - xhat avg(h xhat)), h = dy w,  dw += sum_r dy xhat,  db += sum_r dy");
 
 // ------------------------------------------------------------------------------------------------------------ gelu ---
 // y = x Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2: the exact form.
 //   dx = dy (Phi(x) + x phi(x)),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
 Tensor gelu(const Tensor& x);
 
-KERNEL(gelu_forward, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n));
-KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bool add), COST(0, 4 * (3 + add) * n));
+KERNEL(gelu_forward, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n), "y = x Phi(x)");
+KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bool add), COST(0, 4 * (3 + add) * n),
+       "dx = dy (Phi(x) + x phi(x))");
 
 // ------------------------------------------------------------------------------------------------------------- mlp ---
 // y = gelu(x w1^T + b1) w2^T + b2: linear, gelu and linear in one, which keep the hidden activations in the cache.
@@ -91,7 +100,8 @@ KERNEL(mlp_forward,
         const float* w2, const float* b2, float* h, float* y),
        COST(2 * first.rows * first.out * (first.in + second.out),
             4 * (first.rows * (first.in + (h != nullptr) * first.out + second.out) +
-                 first.out * (first.in + second.out + 1) + second.out)));
+                 first.out * (first.in + second.out + 1) + second.out)),
+       "h = x w1^T + b1,  y = gelu(h) w2^T + b2");
 // h is overwritten with dh; `recompute` fills it first. a [R, F] is room for gelu(h); dx may be null.
 KERNEL(mlp_backward,
        (const LinearShape& first, const LinearShape& second, bool recompute, const float* x, const float* w1,
@@ -100,7 +110,8 @@ KERNEL(mlp_backward,
        COST(2 * first.rows * first.out * ((1 + (dx != nullptr) + recompute) * first.in + 2 * second.out),
             4 * (first.rows *
                      ((1 + (dx != nullptr) * (1 + add)) * first.in + (3 - recompute) * first.out + second.out) +
-                 3 * first.out * (first.in + second.out) + 2 * (first.out + second.out) + recompute * first.out)));
+                 3 * first.out * (first.in + second.out) + 2 * (first.out + second.out) + recompute * first.out)),
+       "dh = (dy w2) gelu'(h),  dx = dh w1,  dw1 += dh^T x,  dw2 += dy^T gelu(h),  db1, db2 += column sums");
 
 // --------------------------------------------------------------------------------------------------------- softmax ---
 // y[r, c] = exp(scale x[r, c]) / sum_j exp(scale x[r, j]): over the last dimension. x, y [..., C]; y is kept.
@@ -108,10 +119,10 @@ KERNEL(mlp_backward,
 Tensor softmax(const Tensor& x, float scale = 1);
 
 KERNEL(softmax_forward, (int64_t rows, int64_t width, float scale, const float* x, float* y),
-       COST(0, 4 * 2 * rows * width));
+       COST(0, 4 * 2 * rows * width), "y[r, c] = exp(scale x[r, c]) / sum_j exp(scale x[r, j])");
 KERNEL(softmax_backward,
        (int64_t rows, int64_t width, float scale, const float* y, const float* dy, float* dx, bool add),
-       COST(0, 4 * (3 + add) * rows * width));
+       COST(0, 4 * (3 + add) * rows * width), "dx[r, c] = scale y[r, c] (dy[r, c] - sum_j y[r, j] dy[r, j])");
 
 // ------------------------------------------------------------------------------------------------------- attention ---
 // Softmax attention of H heads with two-dimensional relative position for keys and for values, in factorised form.
@@ -154,7 +165,7 @@ static inline int64_t attention_macs(const AttentionShape& s) {
 static inline int64_t attention_scores(const AttentionShape& s) {
   return s.batch * s.heads * s.tokens * attention_row(s.tokens);
 }
-struct AttentionTables;  // four tensors: key_v, key_h, value_v, value_h; engine/tensor.h
+// The y of what stands above AttentionShape.
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& shape, bool recompute = false);
 
 // p may be null: not kept
@@ -162,14 +173,18 @@ KERNEL(attention_forward,
        (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h, const float* value_v,
         const float* value_h, float* y, float* p),
        COST(2 * attention_macs(s), 4 * (4 * attention_values(s) + (p != nullptr) * attention_scores(s) +
-                                        4 * attention_table_rows(s) * s.head_dim)));
+                                        4 * attention_table_rows(s) * s.head_dim)),
+       "p = softmax_j(scale q_i (k_j + key_v[v(i,j)] + key_h[h(i,j)])),  y_i = sum_j p_ij (v_j + value_v[v(i,j)] + "
+       "value_h[h(i,j)])");
 KERNEL(attention_backward,
        (const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h, const float* value_v,
         const float* value_h, const float* p, const float* dy, float* dqkv, bool add, float* dkey_v, float* dkey_h,
         float* dvalue_v, float* dvalue_h),
        COST((4 + (p == nullptr)) * attention_macs(s),
             4 * ((4 + 3 * (1 + add)) * attention_values(s) + (p != nullptr) * attention_scores(s) +
-                 12 * attention_table_rows(s) * s.head_dim)));
+                 12 * attention_table_rows(s) * s.head_dim)),
+       "g_ij = scale p_ij (dp_ij - D_i),  dq_i = sum_j g_ij (k_j + key terms),  dk_j = sum_i g_ij q_i,  dv_j = sum_i "
+       "p_ij dy_i,  tables likewise");
 
 // --------------------------------------------------------------------------------------------------------- patchify ---
 // Cuts images [B, channels, S, S] into (S/P)^2 patches in row-major order: y [B, (S/P)^2, channels*P*P], a patch
@@ -177,13 +192,16 @@ KERNEL(attention_backward,
 //   dimages: the inverse permutation.
 Tensor patchify(const Tensor& images, int64_t patch);
 
+// Sizes of images that are cut into patches.
 struct PatchShape {
   int64_t batch, channels, image, patch;
 };
 KERNEL(patchify_forward, (const PatchShape& s, const float* images, float* y),
-       COST(0, 4 * 2 * s.batch * s.channels * s.image * s.image));
+       COST(0, 4 * 2 * s.batch * s.channels * s.image * s.image),
+       "y[b, patch, (c, i, j)] = images[b, c, row P + i, col P + j]");
 KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages, bool add),
-       COST(0, 4 * (2 + add) * s.batch * s.channels * s.image * s.image));
+       COST(0, 4 * (2 + add) * s.batch * s.channels * s.image * s.image),
+       "dimages[b, c, row P + i, col P + j] = dy[b, patch, (c, i, j)]");
 
 // ----------------------------------------------------------------------------------------------------------- tokens ---
 // y[b, 0] = class_token + position[0];  y[b, 1 + i] = patches[b, i] + position[1 + i]
@@ -191,16 +209,19 @@ KERNEL(patchify_backward, (const PatchShape& s, const float* dy, float* dimages,
 //   dpatches = dy of the patch tokens;  dclass = sum_b dy[b, 0];  dposition = sum_b dy[b]
 Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& position);
 
+// Sizes of the sequence of tokens.
 struct TokensShape {
   int64_t batch, tokens, width, position_row;  // position_row: stride between rows of position
 };
 KERNEL(tokens_forward,
        (const TokensShape& s, const float* patches, const float* class_token, const float* position, float* y),
-       COST(0, 4 * s.width * (s.batch * (2 * s.tokens - 1) + 1 + (position != nullptr) * s.tokens)));
+       COST(0, 4 * s.width * (s.batch * (2 * s.tokens - 1) + 1 + (position != nullptr) * s.tokens)),
+       "y[b, 0] = class_token + position[0],  y[b, 1+i] = patches[b, i] + position[1+i]");
 KERNEL(tokens_backward,
        (const TokensShape& s, const float* dy, float* dpatches, bool add, float* dclass, float* dposition),
        COST(0, 4 * s.width *
-                   (s.batch * (s.tokens + (1 + add) * (s.tokens - 1)) + 2 + 2 * (dposition != nullptr) * s.tokens)));
+                   (s.batch * (s.tokens + (1 + add) * (s.tokens - 1)) + 2 + 2 * (dposition != nullptr) * s.tokens)),
+       "dpatches[b, i] = dy[b, 1+i],  dclass += sum_b dy[b, 0],  dposition += sum_b dy[b]");
 
 // --------------------------------------------------------------------------------------------------- residual_norm ---
 // A residual connection with drop-path, and the layer norm that the next branch begins with, in one sweep:
@@ -210,10 +231,10 @@ KERNEL(tokens_backward,
 // and to[b] are the place of image b among the kept, or -1 (KeptImages in engine/tensor.h); null arrays keep all.
 // mean and rstd [rows of norm] are kept. The gradient of sum gathers what later operations and the norm ask for:
 //   dsum[b] += layer_norm's dx for dnorm[to[b]],   dx = dsum (taken over, not copied),   dbranch[from[b]] = scale dsum[b]
-struct ResidualNorm;  // sum and norm
 ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const KeptImages& from, const Tensor& w,
                            const Tensor& b, float eps, const KeptImages& to);
 
+// Sizes of a residual connection and the norm behind it.
 struct ResidualNormShape {
   int64_t batch, tokens, width;
   int64_t added, normed;  // images of branch and of norm
@@ -222,7 +243,8 @@ struct ResidualNormShape {
 KERNEL(residual_norm_forward,
        (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* x, const float* branch,
         const float* w, const float* b, float* sum, float* norm, float* mean, float* rstd),
-       COST(0, 4 * (s.tokens * (s.width * (2 * s.batch + s.added) + s.normed * (s.width + 2)) + 2 * s.width)));
+       COST(0, 4 * (s.tokens * (s.width * (2 * s.batch + s.added) + s.normed * (s.width + 2)) + 2 * s.width)),
+       "sum[b] = x[b] + scale branch[from[b]],  norm[to[b]] = layer_norm(sum[b])");
 // dnorm may be null (the norm was not used), dbranch too.
 KERNEL(residual_norm_backward,
        (const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum, const float* w,
@@ -230,27 +252,32 @@ KERNEL(residual_norm_backward,
         bool add_branch, float* dw, float* db),
        COST(0, 4 * (s.tokens * (s.width * (1 + add) * s.batch + (dnorm != nullptr) * s.normed * (2 * s.width + 2) +
                                 (dbranch != nullptr) * (1 + add_branch) * s.added * s.width) +
-                    (dnorm != nullptr) * 5 * s.width)));
+                    (dnorm != nullptr) * 5 * s.width)),
+       "dsum[b] += layer_norm's dx for dnorm[to[b]],  dbranch[from[b]] = scale dsum[b],  dw, db as in layer_norm");
 
 // ---------------------------------------------------------------------------------------------------------- dropout ---
 // y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.
 Tensor dropout(const Tensor& x, float rate, RngKey key);
 
-KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y), COST(0, 4 * 2 * n));
+KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y), COST(0, 4 * 2 * n),
+       "y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0");
 KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, float* dx, bool add),
-       COST(0, 4 * (2 + add) * n));
+       COST(0, 4 * (2 + add) * n), "dx[i] = dy[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0");
 
 // ------------------------------------------------------------------------------------------------------------- pool ---
 // y[b] = mean of x[b, first .. first+count): x [B, N, C] -> y [B, C]. (0, 1) takes the class token, (1, N-1)
 // averages the patch tokens.   dx[b, t] = dy[b] / count for those tokens, 0 for the others.
 Tensor pool(const Tensor& x, int64_t first, int64_t count);
 
+// Sizes of a mean over tokens [first, first + count).
 struct PoolShape {
   int64_t batch, tokens, width, first, count;
 };
-KERNEL(pool_forward, (const PoolShape& s, const float* x, float* y), COST(0, 4 * s.batch * s.width * (s.count + 1)));
+KERNEL(pool_forward, (const PoolShape& s, const float* x, float* y), COST(0, 4 * s.batch * s.width * (s.count + 1)),
+       "y[b] = mean of x[b, first .. first+count)");
 KERNEL(pool_backward, (const PoolShape& s, const float* dy, float* dx, bool add),
-       COST(0, 4 * s.batch * s.width * (1 + (add ? 2 * s.count : s.tokens))));
+       COST(0, 4 * s.batch * s.width * (1 + (add ? 2 * s.count : s.tokens))),
+       "dx[b, t] = dy[b] / count for first <= t < first+count, else 0");
 
 // ---------------------------------------------------------------------------------------------------- cross_entropy ---
 // loss[0] = -1/B sum_b sum_k target[b, k] log softmax(logits[b])[k]: soft targets [B, K], which carry label
@@ -260,11 +287,13 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target);
 
 KERNEL(cross_entropy_forward,
        (int64_t batch, int64_t classes, const float* logits, const float* target, float* loss, float* p),
-       COST(0, 4 * (3 * batch * classes + 1)));
+       COST(0, 4 * (3 * batch * classes + 1)),
+       "loss = -1/B sum_bk target[b, k] log softmax(logits[b])[k],  p = softmax(logits)");
 KERNEL(cross_entropy_backward,
        (int64_t batch, int64_t classes, const float* target, const float* p, const float* dloss, float* dlogits,
         bool add),
-       COST(0, 4 * ((3 + add) * batch * classes + 1)));
+       COST(0, 4 * ((3 + add) * batch * classes + 1)),
+       "dlogits[b, k] = dloss/B (p[b, k] sum_k' target[b, k'] - target[b, k])");
 
 // -------------------------------------------------------------------------------------------------------- optimiser ---
 // Not operations on a tape: one sweep over the parameter arena (engine/optimizer.h).
@@ -278,9 +307,11 @@ struct AdamWStep {
   float correction1, correction2;  // c1 = 1 - beta1^t, c2 = 1 - beta2^t
   float clip_norm;
 };
-KERNEL(sum_squares, (int64_t n, const float* g, double* out), COST(0, 4 * n + 8));
-KERNEL(adamw, (int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v),
-       COST(0, 4 * 8 * n + 8));
+KERNEL(sum_squares, (int64_t n, const float* g, double* out), COST(0, 4 * n + 8), "out = sum_i g[i]^2");
+KERNEL(
+    adamw, (int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v),
+    COST(0, 4 * 8 * n + 8),
+    "m = b1 m + (1-b1) g,  v = b2 v + (1-b2) g^2,  w = w (1 - lr decay) - lr (m/c1) / (sqrt(v/c2) + eps),  g clipped");
 
 // --------------------------------------------------------------------------------------------------- augment_images ---
 // Not an operation on a tape: the images of a training batch, from their pixels and from what was drawn for them
@@ -330,12 +361,14 @@ static inline ENTANGLE_HOST_DEVICE int64_t mix_first(int64_t pair) {
   return pair / kPairs * kMixGroup + pair % kPairs;
 }
 
+// What was drawn for one image.
 struct ImagePlan {
   Placement placement;
   Box erased;
   uint64_t first_noise = 0;
 };
 
+// Sizes of a batch of images, the key of what is erased to noise, and the mixing.
 struct AugmentShape {
   int64_t batch, channels, size;
   RngKey noise;
@@ -344,13 +377,15 @@ struct AugmentShape {
 KERNEL(augment_images,
        (const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels, float* out),
        COST(0, s.batch*(5 * s.channels * s.size * s.size + static_cast<int64_t>(sizeof(ImagePlan))) +
-                   4 * 256 * s.channels));
+                   4 * 256 * s.channels),
+       "out = lambda a[i] + (1 - lambda) a[partner(i)],  a = table[c, pixel] moved, mirrored and erased");
 
 // --------------------------------------------------------------------------------------------------------- ceilings ---
 // Not operations either: loops that run at what the processor can do, to judge the other kernels by
 // (tools/common/ceilings.h).
 // multiply_add: x[i] = a x[i] + b, `times` times in registers, 2 flops each.   copy: y = x.
-KERNEL(multiply_add, (int64_t n, int64_t times, float a, float b, float* x), COST(2 * n * times, 4 * 2 * n));
-KERNEL(copy, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n));
+KERNEL(multiply_add, (int64_t n, int64_t times, float a, float b, float* x), COST(2 * n * times, 4 * 2 * n),
+       "x[i] = a x[i] + b, times over");
+KERNEL(copy, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n), "y = x");
 
 }  // namespace entangle

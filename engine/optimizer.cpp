@@ -7,6 +7,7 @@
 #include "engine/device.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
@@ -80,6 +81,7 @@ double weight_norm(const ParameterArena& arena) {
 // gradient and v/c2 its square, to rounding.
 void adamw_step(ParameterArena& arena, const AdamWOptions& options, int64_t step, double lr,
                 const std::vector<float>& scales) {
+  const TraceSpan span("optimizer", "adamw_step");
   check_options(options, step, lr);
   check_scales(scales, arena.all().size());
   kernels::sum_squares.on(arena.device())(arena.size(), arena.gradients(), arena.gradient_squares());

@@ -7,6 +7,7 @@
 
 namespace entangle {
 
+// What the optimiser is set to; the learning rate is given with each step.
 struct AdamWOptions {
   float beta1 = 0.9f;
   float beta2 = 0.999f;

@@ -10,6 +10,7 @@
 
 namespace entangle {
 
+// One named weight of a network, and where it lies.
 struct Parameter {
   std::string name;  // as in checkpoints
   Shape shape;       // as it is stored here
@@ -24,6 +25,7 @@ struct Parameter {
 // What an arena is for: inference needs values only, a quarter of the memory.
 enum class ArenaUse { training, inference };
 
+// All parameters of a network, with their gradients and the optimiser's moments.
 class ParameterArena {
  public:
   ParameterArena() = default;

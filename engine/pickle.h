@@ -18,6 +18,7 @@
 
 namespace entangle {
 
+// One value of a pickle.
 struct PickleValue {
   enum class Kind {
     none,
@@ -43,6 +44,7 @@ struct PickleValue {
   std::vector<uint32_t> items;
 };
 
+// The values that a pickle describes, read without running anything that it names.
 class Pickle {
  public:
   static constexpr size_t kMostValues = 1 << 20;

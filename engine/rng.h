@@ -47,6 +47,7 @@ static inline ENTANGLE_HOST_DEVICE RngKey rng_key(uint64_t seed, Stream stream, 
   return key;
 }
 
+// What one evaluation of the generator gives.
 struct RngBlock {
   uint32_t word[4];
 };

@@ -14,6 +14,7 @@
 
 namespace entangle {
 
+// A .safetensors file that is open for reading.
 class SafetensorsFile : public TensorFile {
  public:
   // Opens and checks the header. Throws Error naming the file and what is wrong with it.

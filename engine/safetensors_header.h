@@ -13,6 +13,7 @@ namespace entangle {
 // Longest header that is read or written, as in the format's reference implementation.
 inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 
+// What the header of a file says: its tensors by name, and its metadata.
 struct SafetensorsHeader {
   std::map<std::string, TensorEntry> tensors;
   std::map<std::string, std::string> metadata;

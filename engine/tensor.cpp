@@ -6,6 +6,7 @@
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/memory.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
@@ -292,10 +293,13 @@ void Tape::backward(const Tensor& loss, float weight, const std::function<void(s
   CHECK(loss.requires_grad(), "backward: nothing that needs a gradient was recorded");
   add_floats(1, Tensor::from({1}, {weight}, loss.device()).data(), loss.grad(), loss.device());
   while (!entries_.empty()) {
-    // An operation whose outputs have no gradient did not influence the loss.
-    const Entry& last = entries_.back();
-    if (last.output.has_grad() || last.second.has_grad()) last.run(last.closure);
-    release_last();
+    {
+      // An operation whose outputs have no gradient did not influence the loss.
+      const Entry& last = entries_.back();
+      const TraceSpan span("backward", last.op);
+      if (last.output.has_grad() || last.second.has_grad()) last.run(last.closure);
+      release_last();
+    }
     if (left) left(entries_.size());
   }
 }

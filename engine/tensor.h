@@ -28,6 +28,7 @@ namespace entangle {
 
 inline constexpr int kMaxRank = 4;
 
+// The sizes of a tensor, of up to kMaxRank dimensions.
 struct Shape {
   int rank = 0;
   int64_t dim[kMaxRank] = {};
@@ -54,6 +55,7 @@ struct Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
 };
+// The second of the two buffers behind tensors.
 struct Gradient {
   Buffer buffer;  // data is null until it is first asked for
   bool required = false;
@@ -66,6 +68,7 @@ struct GradTarget {
   bool add;
 };
 
+// A handle on values and on their gradient, shared with whatever views it or is viewed by it.
 class Tensor {
  public:
   Tensor() = default;
@@ -132,6 +135,7 @@ struct KeptImages {
   int64_t count(int64_t batch) const;
   const int64_t* slots(DeviceKind device) const;  // for kernels; null when all are kept
 };
+// The two outputs of residual_norm (engine/ops.h).
 struct ResidualNorm {
   Tensor sum, norm;
 };

@@ -19,6 +19,7 @@ struct TensorEntry {
   int64_t count() const;
 };
 
+// A file of named tensors, of any format, open for reading.
 class TensorFile {
  public:
   virtual ~TensorFile() = default;

@@ -20,6 +20,7 @@ namespace entangle {
 class Pickle;
 struct PickleValue;
 
+// A checkpoint written by PyTorch, open for reading.
 class TorchCheckpoint : public TensorFile {
  public:
   // Reads and checks everything but the tensors' values. Throws Error naming the file and the entry, the pickle's opcode

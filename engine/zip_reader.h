@@ -11,11 +11,13 @@
 
 namespace entangle {
 
+// A file within the archive.
 struct ZipEntry {
   uint64_t begin = 0, size = 0;  // the content's bytes within the file
   uint32_t crc = 0;
 };
 
+// An archive that is open for reading; its entries are stored, not compressed.
 class ZipFile {
  public:
   // Reads and checks the directory. Throws Error naming the file and the entry: no directory, one that is cut short or

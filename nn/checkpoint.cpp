@@ -41,6 +41,7 @@ std::string text_of(const std::vector<int64_t>& sizes) {
 }
 
 const char* name_of(QkvBias bias) { return bias == QkvBias::aligned ? "aligned" : "contiguous"; }
+const char* sharing_of(const SupernetConfig& config) { return config.is_classical() ? "classical" : "entangled"; }
 
 std::string value_or(const std::map<std::string, std::string>& metadata, const std::string& key,
                      const std::string& otherwise) {
@@ -48,7 +49,8 @@ std::string value_or(const std::map<std::string, std::string>& metadata, const s
   return found == metadata.end() ? otherwise : found->second;
 }
 
-void check_metadata(const TensorFile& file, QkvBias expected) {
+void check_metadata(const TensorFile& file, const SupernetConfig& config) {
+  const QkvBias expected = config.qkv_bias;
   const std::string version = value_or(file.metadata(), "format_version", kFormatVersion);
   CHECK(version == kFormatVersion, file.path(), ": has the format version ", in_quotes(version),
         ", this program reads ", kFormatVersion, "; use the program that wrote it");
@@ -57,6 +59,10 @@ void check_metadata(const TensorFile& file, QkvBias expected) {
   CHECK(bias == name_of(expected), file.path(), ": its qkv_bias is ", in_quotes(bias),
         stated == file.metadata().end() ? " (as published: the file does not say)" : "", ", the supernet's is ",
         in_quotes(name_of(expected)), "; set qkv_bias in the configuration to that of the file");
+  const std::string sharing = value_or(file.metadata(), "sharing", "entangled");
+  CHECK(sharing == sharing_of(config), file.path(), ": its weights are shared in the way ", in_quotes(sharing),
+        file.metadata().count("sharing") == 0 ? " (as published: the file does not say)" : "", ", the supernet's ",
+        in_quotes(sharing_of(config)), "; set MODEL.sharing in the configuration to that of the file");
 }
 
 void check_tensor(const TensorFile& file, const std::string& name, const Shape& shape) {
@@ -118,6 +124,7 @@ void save_checkpoint(const std::string& path, const Supernet& supernet, const Ch
   std::map<std::string, std::string> metadata = content.metadata;
   metadata["format_version"] = kFormatVersion;
   metadata["qkv_bias"] = name_of(supernet.config().qkv_bias);
+  metadata["sharing"] = sharing_of(supernet.config());
   write_safetensors(path, tensors, metadata);
 }
 
@@ -127,7 +134,7 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
   const TensorFile& file = *opened;
   ParameterArena& parameters = supernet.parameters();
   const std::vector<Part> parts = parts_of(optimizer);
-  check_metadata(file, supernet.config().qkv_bias);
+  check_metadata(file, supernet.config());
   check_tensors(file, parameters, parts);
   std::vector<std::vector<float>> values;
   for (const Part& part : parts) {
@@ -152,7 +159,7 @@ std::map<std::string, std::string> load_checkpoint(const std::string& path, Supe
 
 std::vector<float> load_average(const std::string& path, const Supernet& supernet) {
   const std::unique_ptr<TensorFile> file = open_tensor_file(path);
-  check_metadata(*file, supernet.config().qkv_bias);
+  check_metadata(*file, supernet.config());
   std::vector<float> average(static_cast<size_t>(supernet.parameters().size()));
   for (const Parameter& parameter : supernet.parameters().all()) {
     const std::string name = kAveragePrefix + parameter.name;

@@ -160,4 +160,20 @@ Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, i
           sum.activation_bytes + step};
 }
 
+int64_t supernet_params(const SupernetConfig& supernet) {
+  if (!supernet.is_classical()) return cost_of(supernet, supernet.full()).params;
+  supernet.validate();
+  const SearchSpace& choices = supernet.classical;
+  int64_t sum = 0;
+  for (const int e : choices.embed_dim) {
+    sum += stem_cost(supernet, e).params;
+    for (const int heads : choices.num_heads) {
+      for (const double ratio : choices.mlp_ratio) {
+        sum += choices.depth.back() * block_cost(supernet, e, heads, ratio).params;
+      }
+    }
+  }
+  return sum;
+}
+
 }  // namespace entangle

@@ -8,6 +8,7 @@
 
 namespace entangle {
 
+// The figures of one architecture.
 struct Cost {
   int64_t params;  // elements of all parameter views that a forward pass uses
   // Multiply-accumulates of one image's forward pass: every product of linear layers and attention, the factorised
@@ -24,6 +25,9 @@ struct Cost {
 
 // Throws Error when the configuration is not valid, the architecture does not fit or batch is not in 1 .. 65536.
 Cost cost_of(const SupernetConfig& supernet, const Architecture& architecture, int64_t batch = 1);
+
+// Elements of all parameters of the supernet: those of its largest architecture, or of classical sharing all choices' own.
+int64_t supernet_params(const SupernetConfig& supernet);
 
 // The figures that add up over layers: a subnet's are its stem's (everything but the blocks) and its blocks'. At `batch`
 // images, 1 .. 65536; the sizes are not checked against the supernet's.

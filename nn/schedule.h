@@ -5,6 +5,7 @@
 
 namespace entangle {
 
+// The learning rate as a function of the step.
 struct Schedule {
   double lr = 5e-4;         // peak
   double min_lr = 1e-5;     // at the end

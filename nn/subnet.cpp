@@ -17,10 +17,11 @@ bool is_qkv_bias(const Parameter& parameter) { return ends_with(parameter.name, 
 // The values of one arena, in host memory.
 class HostValues {
  public:
-  explicit HostValues(const ParameterArena& arena) : arena_(arena), values_(arena.to_host(arena.values())) {}
+  explicit HostValues(const Supernet& net) : net_(net), values_(net.parameters().to_host(net.parameters().values())) {}
 
-  Tensor tensor(const std::string& name) {
-    const Parameter* parameter = arena_.find(name);
+  // What the architecture uses under a published name, whole.
+  Tensor tensor(const std::string& name, const Architecture& architecture) {
+    const Parameter* parameter = net_.find(name, architecture);
     CHECK(parameter != nullptr, "the supernet has no parameter ", name, " to inherit");
     return Tensor::over(parameter->shape, values_.data() + parameter->offset, nullptr);
   }
@@ -32,7 +33,7 @@ class HostValues {
   const std::vector<float>& all() const { return values_; }
 
  private:
-  const ParameterArena& arena_;
+  const Supernet& net_;
   std::vector<float> values_;
 };
 
@@ -122,9 +123,9 @@ Inherited inherit_weights(const Supernet& from, const Architecture& architecture
   inherited.new_head = old.num_classes != now.num_classes;
   inherited.resampled_positions = now.absolute_position && old.side() != now.side();
   inherited.extended_tables = now.relative_position && old.max_relative_position != now.max_relative_position;
-  HostValues source(from.parameters()), target(to.parameters());
+  HostValues source(from), target(to);
   for (const Parameter& parameter : to.parameters().all()) {
-    const Tensor whole = source.tensor(parameter.name);
+    const Tensor whole = source.tensor(parameter.name, architecture);
     if (inherited.new_head && parameter.name.rfind("head.", 0) == 0) continue;
     if (inherited.resampled_positions && parameter.name == "pos_embed") {
       const std::vector<float> positions = whole.slice(1, 0, parameter.shape[1]).to_vector();
@@ -142,12 +143,15 @@ Inherited inherit_weights(const Supernet& from, const Architecture& architecture
 
 void lay_out_for_published_code(const Supernet& from, const Architecture& architecture, Supernet& to) {
   from.config().check_fits(architecture);
+  CHECK(!from.config().is_classical(),
+        "the published code shares weights by entanglement, and has no place for those of "
+        "MODEL.sharing=classical; use the dense form");
   CHECK(to.config().qkv_bias == QkvBias::contiguous, "the published code needs a contiguous QKV bias");
-  HostValues source(from.parameters()), target(to.parameters());
+  HostValues source(from), target(to);
   const int64_t head_dim = from.config().head_dim;
   int64_t block = 0;
   for (const Parameter& parameter : to.parameters().all()) {
-    const Tensor whole = source.tensor(parameter.name);
+    const Tensor whole = source.tensor(parameter.name, architecture);
     std::vector<float> values = whole.to_vector();
     if (is_qkv_bias(parameter)) {
       if (whole.rank() == 2 && block < architecture.depth) {

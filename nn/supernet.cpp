@@ -55,63 +55,6 @@ Supernet::Supernet(const SupernetConfig& config, uint64_t seed, DeviceKind devic
   initialise(seed);
 }
 
-// Names, shapes and order are those of the published checkpoints; see from_file_order for the interleaved QKV rows.
-void Supernet::declare_parameters() {
-  const int64_t e = config_.embed_dim;
-  const int64_t p = config_.patch_size, fan_in = config_.in_channels * p * p,
-                table_rows = 2 * config_.max_relative_position + 2;
-  const auto declare = [&](const std::string& name, const Shape& shape, const Shape& file_shape, bool decay,
-                           int interleave = 1) {
-    Parameter parameter;
-    parameter.name = name;
-    parameter.shape = shape;
-    parameter.file_shape = file_shape;
-    parameter.decay = decay;
-    parameter.interleave = interleave;
-    return parameters_.declare(std::move(parameter));
-  };
-  const auto vector = [&](const std::string& name, int64_t n) { return declare(name, {n}, {n}, false); };
-  const auto matrix = [&](const std::string& name, int64_t out, int64_t in) {
-    return declare(name, {out, in}, {out, in}, true);
-  };
-
-  class_token_ = declare("cls_token", {e}, {1, 1, e}, false);
-  if (config_.absolute_position)
-    position_ = declare("pos_embed", {config_.tokens(), e}, {1, config_.tokens(), e}, false);
-  patch_w_ = declare("patch_embed_super.proj.weight", {e, fan_in}, {e, config_.in_channels, p, p}, true);
-  patch_b_ = vector("patch_embed_super.proj.bias", e);
-  for (int64_t i = 0; i < config_.depth; ++i) {
-    const std::string block = "blocks." + std::to_string(i) + ".", attn = block + "attn.";
-    const int64_t width = config_.heads_of(i) * config_.head_dim, hidden = hidden_width(e, config_.ratio_of(i));
-    Block b = {};
-    b.qkv_w = declare(attn + "qkv.weight", {3, width, e}, {3 * width, e}, true, 3);
-    b.qkv_b = config_.qkv_bias == QkvBias::aligned ? declare(attn + "qkv.bias", {3, width}, {3 * width}, false, 3)
-                                                   : vector(attn + "qkv.bias", 3 * width);
-    b.key_v = b.key_h = b.value_v = b.value_h = -1;
-    if (config_.relative_position) {
-      b.key_v = matrix(attn + "rel_pos_embed_k.embeddings_table_v", table_rows, config_.head_dim);
-      b.key_h = matrix(attn + "rel_pos_embed_k.embeddings_table_h", table_rows, config_.head_dim);
-      b.value_v = matrix(attn + "rel_pos_embed_v.embeddings_table_v", table_rows, config_.head_dim);
-      b.value_h = matrix(attn + "rel_pos_embed_v.embeddings_table_h", table_rows, config_.head_dim);
-    }
-    b.proj_w = matrix(attn + "proj.weight", e, width);
-    b.proj_b = vector(attn + "proj.bias", e);
-    b.attention_norm_w = vector(block + "attn_layer_norm.weight", e);
-    b.attention_norm_b = vector(block + "attn_layer_norm.bias", e);
-    b.mlp_norm_w = vector(block + "ffn_layer_norm.weight", e);
-    b.mlp_norm_b = vector(block + "ffn_layer_norm.bias", e);
-    b.fc1_w = matrix(block + "fc1.weight", hidden, e);
-    b.fc1_b = vector(block + "fc1.bias", hidden);
-    b.fc2_w = matrix(block + "fc2.weight", e, hidden);
-    b.fc2_b = vector(block + "fc2.bias", e);
-    blocks_.push_back(b);
-  }
-  norm_w_ = vector("norm.weight", e);
-  norm_b_ = vector("norm.bias", e);
-  head_w_ = matrix("head.weight", config_.num_classes, e);
-  head_b_ = vector("head.bias", config_.num_classes);
-}
-
 // Published: truncated normal with std 0.02, biases 0, norms 1, the patch projection uniform in +-1/sqrt(fan_in). With
 // init_std 0 the weights of a linear layer get std 1/sqrt(fan_in) instead, which narrow networks learn faster from.
 void Supernet::initialise(uint64_t seed) {
@@ -121,18 +64,19 @@ void Supernet::initialise(uint64_t seed) {
   };
   for (size_t i = 0; i < parameters_.all().size(); ++i) {
     const Parameter& parameter = parameters_.all()[i];
+    const std::string name = name_without_choice(parameter.name);
     const int64_t n = parameter.shape.count();
     std::vector<float> values(static_cast<size_t>(n));
     const double fan_in = static_cast<double>(parameter.shape[parameter.shape.rank - 1]);
-    if (parameter.name.rfind("patch_embed_super", 0) == 0) {
-      const int64_t columns = parameters_[patch_w_].shape[1];
+    if (name.rfind("patch_embed_super", 0) == 0) {
+      const int64_t columns = config_.in_channels * config_.patch_size * config_.patch_size;
       const double bound = 1 / std::sqrt(static_cast<double>(columns));
       Rng rng(seed, Stream::initialization, i);
       std::generate_n(values.begin(), n, [&] { return static_cast<float>(rng.uniform(-bound, bound)); });
-    } else if (ends_with(parameter.name, "norm.weight")) {
+    } else if (ends_with(name, "norm.weight")) {
       std::fill_n(values.begin(), n, 1.0f);
-    } else if (!ends_with(parameter.name, ".bias")) {
-      const bool is_linear = ends_with(parameter.name, ".weight");
+    } else if (!ends_with(name, ".bias")) {
+      const bool is_linear = ends_with(name, ".weight");
       const double std_dev = config_.init_std > 0 || !is_linear ? small : 1 / std::sqrt(fan_in);
       fill_truncated_normal(rng_key(seed, Stream::initialization, i), std_dev, n, values.data());
     }
@@ -144,7 +88,12 @@ void Supernet::initialise(uint64_t seed) {
 class Supernet::Pass {
  public:
   Pass(const Supernet& net, const ForwardOptions& options, int64_t batch, int64_t embed_dim)
-      : net_(net), config_(net.config_), options_(options), batch_(batch), e_(embed_dim) {}
+      : net_(net),
+        config_(net.config_),
+        ends_(net.ends_of(embed_dim)),
+        options_(options),
+        batch_(batch),
+        e_(embed_dim) {}
 
   Tensor run(const Tensor& images, const Architecture& architecture) {
     ResidualStream stream = stem(images);
@@ -158,27 +107,32 @@ class Supernet::Pass {
   ResidualStream stem(const Tensor& images) {
     const SupernetConfig& c = config_;
     Tensor x =
-        linear(patchify(images, c.patch_size), rows(net_.patch_w_, e_), vector(net_.patch_b_, e_), config_.precision);
-    x = tokens(x, vector(net_.class_token_, e_), c.absolute_position ? columns(net_.position_, e_) : Tensor());
+        linear(patchify(images, c.patch_size), rows(ends_.patch_w, e_), vector(ends_.patch_b, e_), config_.precision);
+    x = tokens(x, vector(ends_.class_token, e_), c.absolute_position ? columns(ends_.position, e_) : Tensor());
     return {scaled_dropout(x), Tensor(), {}};
   }
 
   // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
   ResidualStream block(const ResidualStream& in, int64_t i, int64_t heads, double ratio) {
-    const Block& b = net_.blocks_[static_cast<size_t>(i)];
+    const Block& b = net_.block_of(i, e_, heads, ratio);
     KeptImages kept = drop_path(2 * i);
     ResidualNorm stream = add_and_norm(in, b.attention_norm_w, b.attention_norm_b, kept);
-    const Tensor attended = attention_branch(stream.norm, b, heads);
+    const Tensor attended = attention_branch(attention_input(stream.norm, b, heads), b);
     KeptImages next = drop_path(2 * i + 1);
     stream = add_and_norm({stream.sum, attended, std::move(kept)}, b.mlp_norm_w, b.mlp_norm_b, next);
     return {stream.sum, mlp_branch(stream.norm, b, ratio), std::move(next)};
   }
 
+  AttentionInput attention_input(const ResidualStream& in, int64_t i, int64_t heads, double ratio) {
+    const Block& b = net_.block_of(i, e_, heads, ratio);
+    return attention_input(add_and_norm(in, b.attention_norm_w, b.attention_norm_b, {}).norm, b, heads);
+  }
+
   Tensor head(const ResidualStream& stream) {
     const SupernetConfig& c = config_;
-    const Tensor x = add_and_norm(stream, net_.norm_w_, net_.norm_b_, {}).norm;
+    const Tensor x = add_and_norm(stream, ends_.norm_w, ends_.norm_b, {}).norm;
     const Tensor pooled = c.global_pool ? pool(x, 1, c.tokens() - 1) : pool(x, 0, 1);
-    return linear(pooled, columns(net_.head_w_, e_), vector(net_.head_b_, c.num_classes), config_.precision);
+    return linear(pooled, columns(ends_.head_w, e_), vector(ends_.head_b, c.num_classes), config_.precision);
   }
 
  private:
@@ -189,10 +143,11 @@ class Supernet::Pass {
     return residual_norm(stream.sum, stream.branch, stream.kept, weight, bias, kLayerNormEps, next);
   }
 
-  Tensor attention_branch(const Tensor& x, const Block& b, int64_t heads) {
+  AttentionInput attention_input(const Tensor& x, const Block& b, int64_t heads) {
     const SupernetConfig& c = config_;
     const int64_t width = heads * c.head_dim;
-    AttentionShape s = {};
+    AttentionInput in = {};
+    AttentionShape& s = in.shape;
     s.batch = x.size(0);
     s.tokens = c.tokens();
     s.heads = heads;
@@ -203,11 +158,15 @@ class Supernet::Pass {
     s.dropout = options_.training ? static_cast<float>(c.attention_dropout) : 0.0f;
     s.key = dropout_key();
     s.precision = config_.precision;
-    AttentionTables tables;
-    if (c.relative_position) tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
-    const Tensor qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
-    return unscaled_dropout(linear(attention(qkv, tables, s, config_.recompute), block_of(b.proj_w, e_, width),
-                                   vector(b.proj_b, e_), config_.precision));
+    if (c.relative_position) in.tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
+    in.qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
+    return in;
+  }
+
+  Tensor attention_branch(const AttentionInput& in, const Block& b) {
+    const int64_t width = in.shape.heads * in.shape.head_dim;
+    return unscaled_dropout(linear(attention(in.qkv, in.tables, in.shape, config_.recompute),
+                                   block_of(b.proj_w, e_, width), vector(b.proj_b, e_), config_.precision));
   }
 
   Tensor mlp_branch(const Tensor& x, const Block& b, double ratio) {
@@ -269,6 +228,7 @@ class Supernet::Pass {
 
   const Supernet& net_;
   const SupernetConfig& config_;
+  const Ends& ends_;
   const ForwardOptions& options_;
   const int64_t batch_, e_;
   uint64_t dropouts_ = 0;
@@ -297,6 +257,12 @@ ResidualStream Supernet::stem(const Tensor& images, int embed_dim) const {
 ResidualStream Supernet::block(const ResidualStream& stream, int64_t index, int num_heads, double mlp_ratio) const {
   CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
   return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).block(stream, index, num_heads, mlp_ratio);
+}
+
+AttentionInput Supernet::attention_input(const ResidualStream& stream, int64_t index, int num_heads,
+                                         double mlp_ratio) const {
+  CHECK(index >= 0 && index < config_.depth, "block ", index, " of a supernet with ", config_.depth);
+  return Pass(*this, {}, stream.sum.size(0), stream.sum.size(2)).attention_input(stream, index, num_heads, mlp_ratio);
 }
 
 Tensor Supernet::head(const ResidualStream& stream) const {

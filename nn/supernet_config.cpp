@@ -19,6 +19,16 @@ void check_rate(const char* key, double value) {
   CHECK(value >= 0 && value < 1, "model: ", key, " is ", value, ", but must be at least 0 and below 1");
 }
 
+// Any depth up to the largest has weights.
+void check_is_choice(const SearchSpace& choices, const Architecture& architecture) {
+  SearchSpace any_depth = choices;
+  CHECK(architecture.depth <= choices.depth.back(), "architecture: depth is ", architecture.depth,
+        ", larger than the supernet's ", choices.depth.back());
+  any_depth.depth = {architecture.depth};
+  CHECK(any_depth.contains(architecture), "architecture ", architecture.to_json(),
+        " is not made of this supernet's choices: with MODEL.sharing=classical only its choices have weights");
+}
+
 }  // namespace
 
 void SupernetConfig::validate() const {
@@ -52,6 +62,13 @@ void SupernetConfig::validate() const {
     CHECK(largest, "model: num_heads ", num_heads, " and mlp_ratio ", mlp_ratio,
           " are not the largest of the one architecture that the weights are of");
   }
+  if (is_classical()) {
+    CHECK(!is_dense(), "model: weights of one architecture share nothing, so sharing cannot be classical");
+    classical.validate();
+    SupernetConfig sizes = *this;
+    sizes.classical = {};
+    sizes.check_fits(classical.largest());
+  }
   check_rate("drop_path", drop_path);
   check_rate("dropout", dropout);
   check_rate("attention_dropout", attention_dropout);
@@ -59,6 +76,7 @@ void SupernetConfig::validate() const {
 
 Architecture SupernetConfig::full() const {
   if (is_dense()) return dense;
+  if (is_classical()) return classical.largest();
   return Architecture::uniform(static_cast<int>(depth), static_cast<int>(embed_dim), static_cast<int>(num_heads),
                                mlp_ratio);
 }
@@ -77,6 +95,7 @@ void SupernetConfig::check_fits(const Architecture& architecture) const {
     CHECK(architecture.num_heads[i] <= heads, "architecture: num_heads[", i, "] is ", architecture.num_heads[i],
           ", larger than the supernet's ", heads);
   }
+  if (is_classical()) check_is_choice(classical, architecture);
 }
 
 }  // namespace entangle

@@ -29,6 +29,7 @@ class CandidateSource {
   std::unordered_set<std::string> drawn_;  // as text
 };
 
+// A way to search: evolution, random search, NSGA-II.
 class Algorithm {
  public:
   virtual ~Algorithm() = default;

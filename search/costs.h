@@ -32,6 +32,7 @@ Metric parse_metric(const std::string& name);
 // A value as a user writes it: "600000", "3.25 ms".
 std::string show(Metric metric, int64_t value);
 
+// What one cost may be.
 struct Limit {
   int64_t min = 0, max = std::numeric_limits<int64_t>::max();  // inclusive
   bool bounded() const { return min > 0 || max < std::numeric_limits<int64_t>::max(); }
@@ -39,10 +40,12 @@ struct Limit {
 };
 using CostLimits = std::array<Limit, kMetrics>;  // one for each metric
 
+// Smallest and largest value of a cost.
 struct Range {
   int64_t min, max;
 };
 
+// What every stem and every block of a space costs, and so what each architecture does.
 class CostTable {
  public:
   using Stem = std::function<Costs(int embed_dim)>;

@@ -16,6 +16,7 @@
 
 namespace entangle {
 
+// The architectures of a space that meet limits.
 class FeasibleSet {
  public:
   // The table must outlive the set. Throws Error when no architecture meets the limits: names the limits of which one

@@ -12,6 +12,7 @@ namespace entangle {
 
 class SearchLog;
 
+// What a search is told to do.
 struct SearchOptions {
   std::string algorithm = "evolution";  // evolution | random | nsga2
   int64_t population = 50, generations = 20;
@@ -36,6 +37,7 @@ struct SearchOptions {
   void validate(const SearchSpace& space) const;
 };
 
+// An architecture that a search looked at, and what came of it.
 struct Candidate {
   Architecture architecture;
   Costs costs = {};
@@ -45,6 +47,7 @@ struct Candidate {
   int64_t generation = 0;
 };
 
+// What a search found.
 struct SearchResult {
   std::vector<Candidate> candidates;  // in order of evaluation; none twice
   Candidate best;                     // the most accurate; the earliest of equals
@@ -67,8 +70,8 @@ class Evaluator {
   virtual void evaluate(const std::vector<Job>& jobs) = 0;
 };
 
-// The evaluator of an accuracy that is always computed completely.
 using Fitness = std::function<double(const Architecture&)>;
+// The evaluator of an accuracy that is always computed completely.
 class FitnessEvaluator : public Evaluator {
  public:
   explicit FitnessEvaluator(Fitness fitness) : fitness_(std::move(fitness)) {}

@@ -10,6 +10,7 @@
 
 namespace entangle {
 
+// One search's log, open for reading back and for going on.
 class SearchLog {
  public:
   // An empty path keeps no log. Of several processes one writes; the others read what is there when the search begins.

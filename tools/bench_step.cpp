@@ -16,6 +16,7 @@
 #include "engine/ops.h"
 #include "engine/optimizer.h"
 #include "engine/parallel.h"
+#include "engine/trace.h"
 #include "nn/cost.h"
 #include "nn/supernet.h"
 #include "tools/common/breakdown.h"
@@ -24,6 +25,7 @@
 #include "tools/common/config.h"
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
+#include "tools/common/trace_file.h"
 
 namespace {
 
@@ -59,6 +61,7 @@ struct Work {
   DeviceKind device() const { return batch.images.device(); }
   // Launches a step; on the CPU that is all of it.
   void launch(int step) const {
+    const TraceSpan span("step", "step");
     if (forward_only) {
       supernet.forward(batch.images, architecture);
     } else {
@@ -108,6 +111,14 @@ void print_breakdown(const Work& work, double gflops_ceiling) {
                100 * gflop / fastest.seconds / gflops_ceiling);
 }
 
+// More steps, into a file.
+void trace_steps(const Work& work, TraceFile& file) {
+  constexpr int kTraced = 3, kBefore = kWarmup + 2 * kSteps;
+  file.start(work.device());
+  for (int i = 1; i <= kTraced; ++i) work.run(kBefore + i);
+  file.finish();
+}
+
 // To that many units of 1: rounded(x, 100) has two decimals.
 double rounded(double value, double units) { return std::round(value * units) / units; }
 
@@ -120,7 +131,8 @@ int main(int argc, char** argv) {
       "after.",
       "  ./bench_step --space T --arch max --batch 16\n"
       "  ./bench_step --space fashion-mnist --arch mean --batch 128 --threads 1\n"
-      "  ./bench_step --space T --breakdown            each kernel against the ceilings\n");
+      "  ./bench_step --space T --breakdown            each kernel against the ceilings\n"
+      "  ./bench_step --space T --batch 4 --trace steps.json\n");
   std::string space, arch = "max";
   int64_t batch = 16;
   program.app().add_option("--space", space, "T, S, B, another built-in configuration, or a file")->required();
@@ -131,10 +143,12 @@ int main(int argc, char** argv) {
   program.app().add_flag("--breakdown", breakdown,
                          "on stderr, each kernel's time and rate in the fastest of five more steps");
   program.settings_option();
+  program.trace_option();
   return program.run(argc, argv, [&] {
     CHECK(batch >= 1 && batch <= 65536, "--batch is ", batch, ", but must lie in 1 .. 65536");
     const Config config = load_config(space, program.settings());
     const Architecture architecture = resolve_architecture(arch, config);
+    TraceFile trace(program.trace());
     if (!forward_only) {
       check_memory(config.model, architecture, batch, {cost_of(config.model, config.model.full()).params, 0},
                    program.device(), "--batch");
@@ -154,6 +168,7 @@ int main(int argc, char** argv) {
     const double seconds = median_step(work, kWarmup + 1);
     ceiling = std::max(ceiling, measure_ceiling());
     if (breakdown) print_breakdown(work, ceiling);
+    if (!program.trace().empty()) trace_steps(work, trace);
     const nlohmann::ordered_json result = {{"peer", "entangle"},
                                            {"space", space},
                                            {"arch", arch},

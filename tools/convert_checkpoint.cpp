@@ -6,6 +6,7 @@
 #include "engine/check.h"
 #include "engine/safetensors.h"
 #include "engine/torch_checkpoint.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "tools/common/cli.h"
 #include "tools/common/models.h"
@@ -30,6 +31,14 @@ void check_published_bias(const TensorFile& file) {
         file.path(), " --architecture A --form published --output FILE");
 }
 
+void check_published_sharing(const TensorFile& file) {
+  const auto found = file.metadata().find("sharing");
+  CHECK(found == file.metadata().end() || found->second == "entangled", file.path(),
+        ": its weights are shared in the way '", found->second,
+        "', for which the published code has no place; cut one architecture out: ./export_subnet --weights ",
+        file.path(), " --architecture A --output FILE");
+}
+
 void print_left_out(const TensorFile& file, size_t moments) {
   if (moments > 0) std::printf("left out: %zu tensors of the optimiser's state\n", moments);
   const auto* torch = dynamic_cast<const TorchCheckpoint*>(&file);
@@ -39,11 +48,16 @@ void print_left_out(const TensorFile& file, size_t moments) {
 
 void convert(const std::string& in, const std::string& out, const std::string& config) {
   const std::unique_ptr<TensorFile> file = open_tensor_file(in);
+  check_published_sharing(*file);
   check_published_bias(*file);
   std::map<std::string, std::string> metadata = file->metadata();
   metadata["format_version"] = "1";
   metadata["qkv_bias"] = "contiguous";
-  if (!config.empty()) metadata["config"] = load_model(in, config, DeviceKind::cpu).config.to_yaml();
+  if (!config.empty() || metadata.count("config") != 0) {
+    const Config full = load_model(in, config, DeviceKind::cpu).config;
+    metadata["config"] = full.to_yaml();
+    metadata[kDescriptionKey] = description_of(full, nullptr);
+  }
   std::vector<std::vector<uint8_t>> bytes;
   std::vector<TensorToWrite> tensors;
   const std::string state = "optimizer.";

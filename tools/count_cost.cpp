@@ -26,7 +26,7 @@ Json describe_space(const Config& config, int64_t batch) {
   const double count = config.space.count();
   const bool exact = count < 9007199254740992.0;  // 2^53
   return {{"architectures", exact ? Json(static_cast<int64_t>(count)) : Json(count)},
-          {"supernet_params", cost_of(config.model, config.model.full()).params},
+          {"supernet_params", supernet_params(config.model)},
           {"min", to_json(cost_of(config.model, config.space.smallest(), batch))},
           {"max", to_json(cost_of(config.model, config.space.largest(), batch))}};
 }

@@ -15,12 +15,16 @@ constexpr const char* kExamples =
     "  ./export_subnet --weights supernet-tiny.pth --config T --architecture published:T --data imagenet:DIR --output "
     "tiny.safetensors\n"
     "  ./export_subnet --run runs/T --form published --output published.safetensors\n"
+    "  ./export_subnet --run runs/T --output best.onnx\n"
     "  g++ -O2 runner/runner.cpp -o runner && ./runner best.safetensors image.ppm\n";
 
 struct Flags {
-  std::string run, weights, architecture, config, output, form = "dense";
-  int64_t images = 32;
+  std::string run, weights, architecture, config, output, form;
+  std::optional<int64_t> images;
 };
+
+// Double loops over a graph are slow: for them a few images.
+int64_t default_images(ExportForm form) { return form == ExportForm::onnx ? 4 : 32; }
 
 // No data set is needed: without one, noise is compared.
 std::optional<DataSource> data_of(const Config& config) {
@@ -34,14 +38,15 @@ void run_program(Flags flags, const std::vector<std::string>& settings) {
     if (flags.architecture.empty()) flags.architecture = flags.run + "/best_architecture.json";
   }
   CHECK(!flags.weights.empty(), "no weights: give --weights FILE or --run DIR");
-  CHECK(flags.images >= 1 && flags.images <= 1000, "--images is ", flags.images, ", but must lie in 1 .. 1000");
+  const ExportForm form = export_form(flags.form, flags.output);
+  const int64_t count = flags.images.value_or(default_images(form));
+  CHECK(count >= 1 && count <= 1000, "--images is ", count, ", but must lie in 1 .. 1000");
   const LoadedModel model = load_model(flags.weights, flags.config, DeviceKind::cpu, settings);
   const Architecture architecture = resolve_architecture(flags.architecture, model.config);
   model.config.model.check_fits(architecture);
   const std::optional<DataSource> data = data_of(model.config);
   const DataSource* source = data ? &*data : nullptr;
-  const Tensor images = images_to_check(model.config, source, flags.images);
-  const ExportForm form = flags.form == "dense" ? ExportForm::dense : ExportForm::published;
+  const Tensor images = images_to_check(model.config, source, count);
   const double difference = export_subnet(model, architecture, form, images, source, flags.output);
   std::printf("wrote %s: %lld parameters; on %lld %s its logits differ from the supernet's view by %.1e at most\n",
               flags.output.c_str(), static_cast<long long>(cost_of(model.config.model, architecture).params),
@@ -66,9 +71,10 @@ int main(int argc, char** argv) {
   app.add_option(
          "--form", flags.form,
          "dense: the subnet's own weights, for these programs and runner/ (default); published: of the supernet's "
-         "shapes, with the QKV bias as the published code takes it for this architecture")
-      ->check(CLI::IsMember({"dense", "published"}));
+         "shapes, with the QKV bias as the published code takes it for this architecture; onnx: a graph for ONNX "
+         "Runtime and others (default where the output is called .onnx)")
+      ->check(CLI::IsMember({"dense", "published", "onnx"}));
   program.setting("--data", "DATA.spec", "data set whose held-out images are compared, such as fashion-mnist:DIR");
-  program.number("--images", flags.images, "images to compare (default 32)");
+  program.number("--images", flags.images, "images to compare (default 32, of an ONNX model 4)");
   return program.run(argc, argv, [&] { run_program(flags, program.settings()); });
 }

@@ -17,6 +17,7 @@
 #include "tools/common/models.h"
 #include "tools/common/progress.h"
 #include "tools/common/ranking.h"
+#include "tools/common/report.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/search_report.h"
 
@@ -43,6 +44,7 @@ struct Flags {
   std::vector<std::string> compare;
   int64_t verify = 10;
   double rank_timeout = 600;
+  bool no_report = false;
   std::vector<std::string> settings;
 };
 
@@ -349,6 +351,7 @@ void run_program(const Flags& flags, DeviceKind device) {
   SearchOptions options = model.config.search.options;
   options.subject = subject_of(model.config, *model.supernet, images, source.spec) + text_of(costs);
   search_run({flags, *ranks, model, run, costs, ranking, set.size()}, options, source, *test_images);
+  if (!interrupted() && !flags.no_report && ranks->first()) report_run(run.path(), weights);
   if (!interrupted())
     std::printf("repeat it: ./evaluate_subnet --weights %s --architecture %s%s --data %s\n", weights.c_str(),
                 run.file("best_architecture.json").c_str(),
@@ -393,6 +396,7 @@ int main(int argc, char** argv) {
   app.add_option("--rank-timeout", flags.rank_timeout,
                  "seconds that processes wait for one that does not answer (default 600)")
       ->check(CLI::PositiveNumber);
+  app.add_flag("--no-report", flags.no_report, "write no page about the search (report.html) at the end");
   program.settings_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();

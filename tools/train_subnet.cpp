@@ -9,6 +9,7 @@
 #include "nn/cost.h"
 #include "nn/subnet.h"
 #include "tools/common/cli.h"
+#include "tools/common/environment.h"
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
 #include "tools/common/run_directory.h"
@@ -106,6 +107,7 @@ void begin(const Flags& flags, DeviceKind device) {
     });
   }
   write_file_atomically(run.config_file(), config.to_yaml());
+  write_environment(flags.output, device, 1);
   write_file_atomically(run.file("best_architecture.json"), architecture.to_json() + "\n");
   std::printf("training one architecture of %lld parameters in %s\n",
               static_cast<long long>(cost_of(config.model, architecture).params), flags.output.c_str());

@@ -8,9 +8,12 @@
 #include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/config.h"
+#include "tools/common/environment.h"
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
+#include "tools/common/report.h"
 #include "tools/common/run_directory.h"
+#include "tools/common/trace_file.h"
 #include "tools/common/trainer.h"
 
 namespace entangle {
@@ -25,10 +28,9 @@ constexpr const char* kExamples =
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
 
 struct Flags {
-  std::string config, output, init;
+  std::string config, output, init, trace;
   std::vector<std::string> settings;  // all that the command line says about the configuration
-  bool resume = false;
-  bool deterministic_reduce = false;
+  bool resume = false, deterministic_reduce = false, no_report = false;
   double rank_timeout = 60;
 };
 
@@ -63,9 +65,10 @@ void train(const Flags& flags, DeviceKind device) {
                    : wanted_config(flags, "");
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
-  const int64_t params = cost_of(config.model, config.model.full()).params;
+  const int64_t params = supernet_params(config.model);
   check_memory(config.model, config.largest(), part_of_batch(config.train, ranks->size()),
                {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
+  TraceFile trace(ranks->first() ? flags.trace : "");
   const RunDirectory run(output, ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   CHECK(flags.resume || !(run.has("config.yaml") || run.has("checkpoint.safetensors")), output,
         " holds a run already: continue it with --resume, or start another with --output");
@@ -74,15 +77,20 @@ void train(const Flags& flags, DeviceKind device) {
     trainer.start_from([&](Supernet& supernet) { load_checkpoint(flags.init, supernet, false); });
   }
   if (!flags.resume && ranks->first()) write_file_atomically(run.config_file(), config.to_yaml());
+  if (ranks->first()) write_environment(output, device, ranks->size());
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   const std::string sharing = ranks->size() == 1 ? "" : concat(", shared by ", ranks->size(), " processes");
   if (ranks->first()) {
     std::printf("%s: %.3g architectures in %.2f M parameters%s\n", what.c_str(), config.space.count(),
                 static_cast<double>(params) / 1e6, sharing.c_str());
   }
-  const bool done = trainer.train() && trainer.report_test();
+  trace.start(device);
+  const bool trained = trainer.train();
+  trace.finish();
+  const bool done = trained && trainer.report_test();
   if (!ranks->first()) return;
   if (done) {
+    if (!flags.no_report) report_run(output);
     print_next_command(config, output);
   } else {
     std::printf("stopped after step %lld; continue with: ./train_supernet --resume --output %s\n",
@@ -114,10 +122,13 @@ int main(int argc, char** argv) {
       .add_option("--rank-timeout", flags.rank_timeout,
                   "seconds that processes wait for one that does not answer (default 60)")
       ->check(CLI::PositiveNumber);
+  program.app().add_flag("--no-report", flags.no_report, "write no page about the run (report.html) at the end");
   program.settings_option();
+  program.trace_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
     if (flags.deterministic_reduce) flags.settings.insert(flags.settings.begin(), "TRAIN.shards=8");
+    flags.trace = program.trace();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
     train(flags, program.device());

@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
@@ -30,6 +31,7 @@ float* gradient(const Tensor& table) { return table.defined() ? table.grad() : n
 }  // namespace
 
 Tensor attention(const Tensor& qkv, const AttentionTables& tables, const AttentionShape& s, bool recompute) {
+  const TraceSpan span("forward", "attention");
   check(s, qkv, tables);
   common_device("attention", {&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});
   Tape* tape = recording({&qkv, &tables.key_v, &tables.key_h, &tables.value_v, &tables.value_h});

@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target) {
+  const TraceSpan span("forward", "cross_entropy");
   CHECK(logits.defined() && target.defined() && logits.rank() == 2 && logits.shape() == target.shape() &&
             logits.contiguous() && target.contiguous() && logits.count() > 0,
         "cross_entropy: logits ", logits.shape().str(), " and targets ", target.shape().str(),

@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor dropout(const Tensor& x, float rate, RngKey key) {
+  const TraceSpan span("forward", "dropout");
   CHECK(x.defined() && x.contiguous(), "dropout: x must be contiguous");
   CHECK(rate >= 0 && rate < 1, "dropout: the rate must be in [0, 1), not ", rate);
   Tensor y = Tensor::empty(x.shape(), x.device());

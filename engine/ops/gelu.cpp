@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor gelu(const Tensor& x) {
+  const TraceSpan span("forward", "gelu");
   CHECK(x.defined() && x.contiguous(), "gelu: x must be contiguous");
   Tensor y = Tensor::empty(x.shape(), x.device());
   kernels::gelu_forward.on(x.device())(x.count(), x.data(), y.data());

@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor layer_norm(const Tensor& x, const Tensor& w, const Tensor& b, float eps) {
+  const TraceSpan span("forward", "layer_norm");
   CHECK(x.defined() && x.contiguous() && x.rank() >= 1, "layer_norm: x must be contiguous");
   const int64_t width = x.size(x.rank() - 1);
   CHECK(width > 0 && w.shape() == Shape({width}) && b.shape() == Shape({width}) && w.contiguous() && b.contiguous(),

@@ -1,6 +1,7 @@
 #include "engine/ops/linear_shape.h"
 
 #include "engine/check.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
@@ -36,6 +37,7 @@ Shape with_columns(const Shape& shape, int64_t columns) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision precision) {
+  const TraceSpan span("forward", "linear");
   CHECK(x.defined() && x.contiguous(), "linear: x must be contiguous");
   const LinearShape s = linear_shape("linear", x.shape(), w, b, precision);
   common_device("linear", {&x, &w, &b});

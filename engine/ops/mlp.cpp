@@ -1,10 +1,12 @@
 #include "engine/check.h"
 #include "engine/ops/linear_shape.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2, Precision precision,
            bool recompute) {
+  const TraceSpan span("forward", "mlp");
   CHECK(x.defined() && x.contiguous(), "mlp: x must be contiguous");
   CHECK(w1.rank() == 2 && w2.rank() == 2 && b1.defined() && b2.defined(),
         "mlp: weights must be [out, in], with biases");

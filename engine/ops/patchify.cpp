@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor patchify(const Tensor& images, int64_t patch) {
+  const TraceSpan span("forward", "patchify");
   CHECK(images.defined() && images.contiguous() && images.rank() == 4 && images.size(2) == images.size(3),
         "patchify: images ", images.shape().str(), " must be contiguous [batch, channels, side, side]");
   CHECK(patch > 0 && images.size(2) % patch == 0, "patchify: patches of ", patch, " do not divide images of ",

@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor pool(const Tensor& x, int64_t first, int64_t count) {
+  const TraceSpan span("forward", "pool");
   CHECK(x.defined() && x.contiguous() && x.rank() == 3, "pool: x must be contiguous [batch, tokens, width]");
   CHECK(first >= 0 && count > 0 && count <= x.size(1) - first, "pool: tokens [", first, ", ", first + count, ") of ",
         x.size(1));

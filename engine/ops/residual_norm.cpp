@@ -1,6 +1,7 @@
 #include "engine/check.h"
 #include "engine/ops.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
@@ -22,6 +23,7 @@ void check_kept(const char* which, const KeptImages& kept, int64_t batch) {
 
 ResidualNorm residual_norm(const Tensor& x, const Tensor& branch, const KeptImages& from, const Tensor& w,
                            const Tensor& b, float eps, const KeptImages& to) {
+  const TraceSpan span("forward", "residual_norm");
   CHECK(x.defined() && x.rank() == 3 && x.contiguous(), "residual_norm: x must be contiguous [batch, tokens, width]");
   const int64_t batch = x.size(0);
   check_kept("from", from, batch);

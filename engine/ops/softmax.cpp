@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor softmax(const Tensor& x, float scale) {
+  const TraceSpan span("forward", "softmax");
   CHECK(x.defined() && x.contiguous() && x.rank() >= 1, "softmax: x must be contiguous");
   const int64_t width = x.size(x.rank() - 1);
   CHECK(width > 0, "softmax: a row of x ", x.shape().str(), " is empty");

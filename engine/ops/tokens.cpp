@@ -2,10 +2,12 @@
 
 #include "engine/check.h"
 #include "engine/tensor.h"
+#include "engine/trace.h"
 
 namespace entangle {
 
 Tensor tokens(const Tensor& patches, const Tensor& class_token, const Tensor& position) {
+  const TraceSpan span("forward", "tokens");
   CHECK(patches.defined() && patches.contiguous() && patches.rank() == 3,
         "tokens: patches must be contiguous [batch, patches, width]");
   TokensShape s = {patches.size(0), patches.size(1) + 1, patches.size(2), 0};

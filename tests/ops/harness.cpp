@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include "engine/check.h"
 #include "engine/device.h"
@@ -234,10 +235,11 @@ std::vector<float> run_inference(const Case& c, const Data& data, DeviceKind dev
   return c.run(inputs).to_vector();
 }
 
-void compare_outcomes(const std::string& what, const Outcome& got, const Outcome& want, Faults& faults) {
+void compare_outcomes(const std::string& what, const Case& c, const Outcome& got, const Outcome& want, Faults& faults) {
   compare_bits(what + ": output", got.y, want.y, faults);
   for (size_t i = 0; i < std::min(got.gradients.size(), want.gradients.size()); ++i) {
-    compare_bits(concat(what, ": gradient of input ", i), got.gradients[i], want.gradients[i], faults);
+    if (!c.inputs[i].requires_grad) continue;
+    compare_bits(what + ": gradient of " + c.inputs[i].name, got.gradients[i], want.gradients[i], faults);
   }
 }
 
@@ -270,7 +272,7 @@ Faults check_device(const Case& c, const Data& data, const Wanted& want, DeviceK
     for (size_t i = 1; i < variations.size(); ++i) {
       const Outcome again = run_once(c, data, start, device, variations[i]);
       if (found.empty()) found = again.faults;
-      compare_outcomes(variations[i].name, again, once, found);
+      compare_outcomes(variations[i].name, c, again, once, found);
     }
     const std::string which = start == Start::ones ? "gradients of ones: " : "fresh gradients: ";
     for (const std::string& fault : found) faults.push_back(which + fault);
@@ -286,6 +288,15 @@ double weighted_output(const Case& c, const Arrays<double>& inputs, const Array<
   double sum = 0;
   for (size_t i = 0; i < y.size(); ++i) sum += dy[i] * y[i];
   return sum;
+}
+
+void note_difference(const std::string& what, double difference, double largest) {
+  if (Ledger* ledger = Ledger::current()) {
+    ledger->note(what, [&](Figures& figures) {
+      ++figures.differences;
+      if (largest > 0) figures.difference = std::max(figures.difference, difference / largest);
+    });
+  }
 }
 
 // The reference's gradient against (f(x+h) - f(x-h)) / 2h of the reference, f = dy . y, at a few elements of each
@@ -311,6 +322,7 @@ void check_differences(const Case& c, const Data& data, Faults& faults) {
       const double below = weighted_output(c, inputs, dy);
       inputs[k][i] = x;
       const double want = (above - below) / (2 * h), tolerance = 1e-6 * largest + 1e-9 * (1 + std::fabs(above));
+      note_difference("gradient of " + c.inputs[k].name, std::fabs(gradients[k][i] - want), largest);
       if (std::fabs(gradients[k][i] - want) <= tolerance) continue;
       faults.push_back(concat("the reference's gradient of ", c.inputs[k].name, " at element ", i, " is ",
                               gradients[k][i], ", its finite difference ", want));
@@ -319,7 +331,28 @@ void check_differences(const Case& c, const Data& data, Faults& faults) {
   }
 }
 
+// What is timed of a case: forward and backward on tensors of their own.
+void run_plainly(const Case& c, const Data& data, DeviceKind device) {
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < c.inputs.size(); ++i) {
+    inputs.push_back(Tensor::from(c.inputs[i].shape, data.inputs[i], device));
+    inputs.back().set_requires_grad(c.inputs[i].requires_grad);
+  }
+  Tape tape;
+  tape.backward(weighted_sum(c.run(inputs), data.dy));
+}
+
 }  // namespace
+
+Work work_of(std::function<Case()> make) {
+  return [make, drawn = std::make_shared<std::unique_ptr<std::pair<Case, Data>>>()](DeviceKind device) {
+    if (*drawn == nullptr) {
+      const Case c = make();
+      *drawn = std::make_unique<std::pair<Case, Data>>(c, draw(c));
+    }
+    run_plainly((*drawn)->first, (*drawn)->second, device);
+  };
+}
 
 Faults check_case(const Case& c) {
   const SettingsScope restore;

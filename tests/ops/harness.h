@@ -8,11 +8,13 @@
 //     a read outside of it is a NaN, and nothing is written behind the end of what the operation allocates;
 //   - the same bits on a rerun, with one thread and with two, and without a tape; on an emulated device also with the
 //     threads of a kernel's blocks in ascending, descending and shuffled order.
-// A fault is one line of text; a check returns all that it finds, so that the harness itself can be tested.
+// A fault is one line of text; a check returns all that it finds, so that the harness itself can be tested. Nothing here
+// needs GoogleTest: the rows are tests (ops_test.cpp) and the table of audit_kernels (audit.h).
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -74,11 +76,18 @@ std::string describe(const std::string& what, const std::vector<int64_t>& sizes)
 // Everything in the list above.
 Faults check_case(const Case& c);
 
+// Gives what is a Case's operation to do at its sizes, without a reference, to be timed.
+using Work = std::function<void(DeviceKind device)>;
+Work work_of(std::function<Case()> make);
+
 // Appends a fault unless every |got - want.value| <= c eps (|want.value| + scale), with eps = 2^-24, half a unit in the
 // last place of 1. The scale is what want.error exceeds |want.value| by, as the error counts the last rounding already,
 // plus the smallest normal number, below which roundings stop to shrink. A NaN or an infinity fails.
 void compare(const std::string& what, const std::vector<float>& got, const reference::Array<reference::Bounded>& want,
              double c, Faults& faults);
+// The same for one number and a tolerance of its own.
+void compare_number(const std::string& what, double got, double want, double tolerance, Faults& faults);
+void compare_numbers_bits(const std::string& what, double got, double want, Faults& faults);
 uint32_t bits_of(float word);
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
 // Appends a fault unless the two are equal bit for bit.
@@ -127,6 +136,17 @@ struct Place {
 };
 // Every path that this processor supports, and the CUDA device that the build and the machine have.
 std::vector<Place> places();
+// While it lives, places() is that one alone.
+class OnlyAt {
+ public:
+  explicit OnlyAt(const Place& place);
+  ~OnlyAt();
+  OnlyAt(const OnlyAt&) = delete;
+  OnlyAt& operator=(const OnlyAt&) = delete;
+
+ private:
+  Place place_;
+};
 
 // The first fault that an emulated device has found since the last call, or an empty string.
 std::string take_device_fault();
@@ -142,21 +162,76 @@ class SettingsScope {
   int threads_;
 };
 
+// A kernel of a row, and what it makes, as faults and comparisons call it: "output", or "gradient of x". By its name
+// alone, x_forward makes the output, x_backward all gradients, any other everything.
+struct RowKernel {
+  std::string name;
+  std::vector<std::string> results;
+
+  RowKernel(const char* kernel);
+  RowKernel(const char* kernel, std::vector<std::string> made);
+};
+
 struct RowEntry {
   std::string name;
-  std::vector<std::string> kernels;
+  std::vector<RowKernel> kernels;
+  std::function<Faults()> check = nullptr;
+  Work work = nullptr;  // none: the row's kernels are timed by another
+
+  // Those that make what `text` is about; all, when it does not say.
+  std::vector<std::string> kernels_of(const std::string& text) const;
 };
+
+// What the comparisons of a row saw of one of its kernels, faults or not.
+struct Figures {
+  int64_t compared = 0;  // elements, with the reference
+  // Of the element whose error is the largest part of what it may be (`part`; not finite when anything was not a number).
+  double error = 0, allowed = 0, part = 0;
+  int64_t differences = 0;            // finite differences taken of the reference
+  double difference = 0;              // the largest, of the largest gradient
+  int64_t reruns = 0, differing = 0;  // results that had to have the bits of another run's, and that did not
+};
+
+// Fills figures of a row's kernels from construction to destruction.
+class Ledger {
+ public:
+  explicit Ledger(const RowEntry& row);
+  ~Ledger();
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+  // The one that lives, or null.
+  static Ledger* current();
+
+  // Calls f(figures) for each kernel that makes what `what` is about.
+  template <class F>
+  void note(const std::string& what, const F& f) {
+    for (const std::string& kernel : row_.kernels_of(what)) f(figures_[kernel]);
+  }
+  const std::map<std::string, Figures>& figures() const { return figures_; }
+
+ private:
+  const RowEntry& row_;
+  std::map<std::string, Figures> figures_;
+};
+
+// Rows of cases then check no more of them once one has a fault.
+void stop_at_first_faulty_case(bool on);
 
 // A fault for each kernel in the list that no row names, and for each that a row names and the list lacks.
 Faults check_coverage(const KernelEntry* kernels, const std::vector<RowEntry>& rows);
 
-// A row: a static object that registers the test "Operations.<name>".
+// A row: a static object that stays in the list of all rows.
 class Row {
  public:
-  Row(const std::string& name, const std::vector<std::string>& kernels, std::function<Faults()> check);
-  // A row of cases, each put through check_case.
-  Row(const std::string& name, const std::vector<std::string>& kernels, std::function<std::vector<Case>()> cases);
+  Row(const std::string& name, const std::vector<RowKernel>& kernels, std::function<Faults()> check,
+      Work work = nullptr);
+  // A row of cases, each put through check_case; and of one that is timed.
+  Row(const std::string& name, const std::vector<RowKernel>& kernels, std::function<std::vector<Case>()> cases);
+  Row(const std::string& name, const std::vector<RowKernel>& kernels, std::function<std::vector<Case>()> cases,
+      std::function<Case()> timed);
   static const std::vector<RowEntry>& all();
+  // Calls f for every row there is and for every one to come: static objects are made in any order. Returns true.
+  static bool for_each(std::function<void(const RowEntry&)> f);
 };
 
 }  // namespace entangle

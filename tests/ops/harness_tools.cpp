@@ -39,6 +39,38 @@ Generator uniform(double low, double high) {
   return [low, high](Rng& rng, int64_t) { return static_cast<float>(rng.uniform(low, high)); };
 }
 
+namespace {
+
+// Part of what is allowed. A NaN is beyond it, and so is an infinite tolerance.
+double part_of(double error, double allowed) {
+  const double part = error / allowed;
+  return std::isfinite(allowed) && part >= 0 ? part : INFINITY;
+}
+
+void note_error(const std::string& what, int64_t count, double error, double allowed) {
+  if (Ledger* ledger = Ledger::current()) {
+    ledger->note(what, [&](Figures& figures) {
+      figures.compared += count;
+      const double part = part_of(error, allowed);
+      if (figures.allowed != 0 && part <= figures.part) return;
+      figures.part = part;
+      figures.error = error;
+      figures.allowed = allowed;
+    });
+  }
+}
+
+void note_rerun(const std::string& what, bool same) {
+  if (Ledger* ledger = Ledger::current()) {
+    ledger->note(what, [&](Figures& figures) {
+      ++figures.reruns;
+      figures.differing += !same;
+    });
+  }
+}
+
+}  // namespace
+
 void compare(const std::string& what, const std::vector<float>& got, const Array<Bounded>& want, double c,
              Faults& faults) {
   if (got.size() != want.size()) {
@@ -46,24 +78,39 @@ void compare(const std::string& what, const std::vector<float>& got, const Array
     return;
   }
   size_t wrong = 0, worst = 0;
-  double worst_ratio = 0;
+  double worst_part = -1;
+  const auto allowed = [&](size_t i) {
+    return c * kEps * (std::max(std::fabs(want[i].value), want[i].error) + double(std::numeric_limits<float>::min()));
+  };
+  const auto error = [&](size_t i) { return std::fabs(double(got[i]) - want[i].value); };
   for (size_t i = 0; i < got.size(); ++i) {
-    const double smallest = std::numeric_limits<float>::min();
-    const double tolerance = c * kEps * (std::max(std::fabs(want[i].value), want[i].error) + smallest);
-    const double ratio = std::fabs(double(got[i]) - want[i].value) / tolerance;
-    if (std::isfinite(tolerance) && ratio <= 1) continue;
-    if (wrong++ == 0 || !(ratio <= worst_ratio)) {
-      worst = i;
-      worst_ratio = ratio;
-    }
+    const double part = part_of(error(i), allowed(i));
+    wrong += !(part <= 1);
+    if (part <= worst_part) continue;
+    worst = i;
+    worst_part = part;
   }
+  if (!got.empty()) note_error(what, static_cast<int64_t>(got.size()), error(worst), allowed(worst));
   if (wrong == 0) return;
   faults.push_back(concat(what, ": ", wrong, " of ", got.size(), " elements are wrong; element ", worst, " is ",
-                          got[worst], ", not ", want[worst].value, ", off by ", worst_ratio, " times the tolerance"));
+                          got[worst], ", not ", want[worst].value, ", off by ", worst_part, " times the tolerance"));
+}
+
+void compare_number(const std::string& what, double got, double want, double tolerance, Faults& faults) {
+  const double error = std::fabs(got - want);
+  note_error(what, 1, error, tolerance);
+  if (!(error <= tolerance)) faults.push_back(concat(what, ": ", got, ", not ", want));
+}
+
+void compare_numbers_bits(const std::string& what, double got, double want, Faults& faults) {
+  const bool same = std::memcmp(&got, &want, sizeof got) == 0;
+  note_rerun(what, same);
+  if (!same) faults.push_back(concat(what, ": not the same bits: ", got, " and ", want));
 }
 
 void compare_bits(const std::string& what, const std::vector<float>& got, const std::vector<float>& want,
                   Faults& faults) {
+  note_rerun(what, same_bits(got, want));
   if (same_bits(got, want)) return;
   size_t i = 0;
   while (i < std::min(got.size(), want.size()) && bits_of(got[i]) == bits_of(want[i])) ++i;
@@ -129,7 +176,22 @@ void Place::choose() const {
   if (device == DeviceKind::cpu) set_cpu_path(path);
 }
 
+namespace {
+
+const Place* only_place = nullptr;
+Ledger* current_ledger = nullptr;
+
+}  // namespace
+
+OnlyAt::OnlyAt(const Place& place) : place_(place) { only_place = &place_; }
+OnlyAt::~OnlyAt() { only_place = nullptr; }
+
+Ledger::Ledger(const RowEntry& row) : row_(row) { current_ledger = this; }
+Ledger::~Ledger() { current_ledger = nullptr; }
+Ledger* Ledger::current() { return current_ledger; }
+
 std::vector<Place> places() {
+  if (only_place != nullptr) return {*only_place};
   std::vector<Place> all;
   for (const CpuPath path : supported_paths()) all.push_back({name_of(path), DeviceKind::cpu, path});
   if (why_no_cuda().empty()) all.push_back({name_of(DeviceKind::cuda), DeviceKind::cuda, cpu_path()});

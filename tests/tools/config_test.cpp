@@ -62,7 +62,7 @@ TEST(Config, PublishedFileLoadsWithPublishedValues) {
 }
 
 TEST(Config, BuiltinOnesLoadAndHoldThePublishedSubnets) {
-  ASSERT_EQ(builtin_configs().size(), 6u);
+  ASSERT_EQ(builtin_configs().size(), 11u);
   const std::vector<std::pair<std::string, int>> depths = {{"T", 13}, {"S", 13}, {"B", 14}, {"fashion-mnist", 0}};
   for (const auto& [name, depth] : depths) EXPECT_EQ(load_config(name).retrain.depth, depth) << name;
   const Config tiny = load_config("deit-tiny"), small = load_config("deit-small");
@@ -71,6 +71,23 @@ TEST(Config, BuiltinOnesLoadAndHoldThePublishedSubnets) {
   const Config fashion = load_config("fashion-mnist");
   EXPECT_EQ(fashion.model.tokens(), 50);
   EXPECT_EQ(fashion.space.largest(), fashion.model.full());
+}
+
+TEST(Config, TransferIsOfThePublishedSubnetAtBothSizes) {
+  const std::vector<std::pair<std::string, int>> classes = {
+      {"cifar10", 10}, {"cifar100", 100}, {"flowers102", 102}, {"cars", 196}, {"pets", 37}};
+  const Config small = load_config("S");
+  for (const auto& [name, count] : classes) {
+    for (const int size : {224, 384}) {
+      const Config config = load_config(name, {concat("MODEL.image_size=", size)});
+      const Config dense = config.dense(small.retrain);
+      EXPECT_EQ(config.model.num_classes, count) << name;
+      const int64_t patches = size * size / 256, more_positions = (patches - 196) * 384;
+      EXPECT_EQ(cost_of(dense.model, small.retrain).params, 22891432 - (1000 - count) * 385 + more_positions) << name;
+      EXPECT_GT(config.train.schedule(10).lr, config.train.min_lr) << name;
+      EXPECT_EQ(config.data.augmentation.erase, 0) << name;
+    }
+  }
 }
 
 TEST(Config, YamlOfEveryConfigurationReadsBackToTheSame) {

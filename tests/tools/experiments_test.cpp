@@ -2,11 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <sstream>
 #include <string>
 
 #include "tests/files.h"
 #include "tests/shell.h"
 #include "tests/temporary_directory.h"
+#include "tests/tools/page_checker.h"
+#include "tests/tools/programs_fixture.h"
 
 namespace entangle {
 namespace {
@@ -98,13 +101,104 @@ TEST(Scaling, WritesATableAndAPlot) {
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 1 + 4) << table;
   EXPECT_NE(table.find("\ntokens\t32 px\t1\t"), std::string::npos) << table;
   size_t points = 0;
-  for (size_t at = 0; (at = plot.find("<circle", at)) != std::string::npos; ++at) ++points;
+  for (size_t at = 0; (at = plot.find("<title>", at)) != std::string::npos; ++at) ++points;
   EXPECT_EQ(points, 4u);
+  EXPECT_EQ(PageChecker("<!DOCTYPE html>\n" + plot).fault(), "");
   EXPECT_EQ(plot.rfind("</svg>\n"), plot.size() - 7);
   for (const char* broken : {"nan", "inf", "NaN"}) EXPECT_EQ(plot.find(broken), std::string::npos) << broken;
   expect_one_line(run_shell("ENTANGLE_PROGRAMS=" + dir.root() + " tools/experiments/scaling.sh " + dir.path("other")),
                   "run make");
   EXPECT_FALSE(std::filesystem::exists(dir.path("other")));
+}
+
+// The experiments on a training of a few steps.
+class Experiments : public Programs {
+ protected:
+  ShellResult run_experiment(const std::string& script, const std::string& more = "") const {
+    return run_shell("CONFIG=" + dir.path("tiny.yaml") + " DATA=fashion-mnist:" + dir.path("data") +
+                     " EPOCHS=1 SEEDS=0 IMAGES=20 RANDOM_SUBNETS=2 THREADS=1 WORK=" + dir.path("work") + " " + more +
+                     " tools/experiments/" + script + ".sh " + dir.path("out/page"));
+  }
+  std::string page() const { return read_raw(dir.path("out/page.md")); }
+
+  // The rows of a table have as many cells as its head, and nothing in page or plot is not a number.
+  void expect_page(size_t rows, size_t panels) const {
+    const std::string text = page(), plot = read_raw(dir.path("out/page.svg"));
+    std::istringstream in(text);
+    size_t cells = 0, lines = 0;
+    for (std::string line; std::getline(in, line);) {
+      if (line.rfind("|", 0) != 0) continue;
+      const size_t bars = static_cast<size_t>(std::count(line.begin(), line.end(), '|'));
+      EXPECT_EQ(bars, cells == 0 ? bars : cells) << line;
+      cells = bars;
+      ++lines;
+    }
+    EXPECT_EQ(lines, 2 + rows) << text;
+    EXPECT_NE(text.find("![page](page.svg)"), std::string::npos) << text;
+    EXPECT_EQ(plot.rfind("</svg>\n"), plot.size() - 7);
+    size_t frames = 0;
+    for (size_t at = 0; (at = plot.find("fill=\"none\" stroke=\"#444\"", at)) != std::string::npos; ++at) ++frames;
+    EXPECT_EQ(frames, panels);
+    for (const char* broken : {"nan", "inf", "NaN"}) {
+      EXPECT_EQ(plot.find(broken), std::string::npos) << broken;
+    }
+  }
+};
+
+TEST_F(Experiments, SharingsAreComparedAndAFinishedOneIsNotRepeated) {
+  const ShellResult first = run_experiment("compare_sharing");
+  ASSERT_EQ(first.status, 0) << first.text;
+  expect_page(2, 4);
+  EXPECT_NE(page().find("| entangled | 1 | 1 | 1.0 |"), std::string::npos) << page();
+  EXPECT_NE(page().find("| classical | 1 | 1 | 1.0 |"), std::string::npos) << page();
+  const std::string before = page();
+  const ShellResult second = run_experiment("compare_sharing");
+  EXPECT_EQ(second.status, 0) << second.text;
+  EXPECT_EQ(second.text.find("epoch 1/1"), std::string::npos) << second.text;
+  EXPECT_EQ(page(), before);
+  expect_one_line(run_experiment("compare_sharing", "EPOCHS=2"), "was trained with other arguments");
+  std::filesystem::remove(dir.path("work/entangled-0/FINISHED"));
+  std::filesystem::resize_file(dir.path("work/entangled-0/log.jsonl"), 0);
+  expect_one_line(run_shell("${ENTANGLE_PROGRAMS:-./}report_experiment curves --output " + dir.path("x") +
+                            " a=" + dir.path("work/entangled-0")),
+                  "finish it before it is reported");
+}
+
+TEST_F(Experiments, StrategiesAreComparedOverSeeds) {
+  const ShellResult result = run_experiment("compare_strategies", "SEEDS='0 1'");
+  ASSERT_EQ(result.status, 0) << result.text;
+  expect_page(4, 4);
+  EXPECT_NE(page().find("| uniform | 2 | 1 | 1.0 (1.0 to 1.0) |"), std::string::npos) << page();
+  EXPECT_NE(page().find("| sandwich-distilled | 2 | 1 | 4.0 (4.0 to 4.0) |"), std::string::npos) << page();
+}
+
+TEST_F(Experiments, BiasesAreCompared) {
+  const ShellResult result = run_experiment("compare_bias");
+  ASSERT_EQ(result.status, 0) << result.text;
+  expect_page(2, 4);
+  EXPECT_NE(read_raw(dir.path("work/contiguous-0/config.yaml")).find("qkv_bias: contiguous"), std::string::npos);
+}
+
+TEST_F(Experiments, InheritedWeightsAreComparedWithOnesTrainedAlone) {
+  const ShellResult result = run_experiment("compare_inheritance", "COUNT=3 RETRAIN_EPOCHS=1");
+  ASSERT_EQ(result.status, 0) << result.text;
+  expect_page(3, 1);
+  EXPECT_NE(page().find("Kendall's tau-b: inherited and finetuned "), std::string::npos) << page();
+}
+
+TEST_F(Experiments, EverySubnetScoredIsDrawnAndTheFrontMarked) {
+  const ShellResult result = run_experiment("plot_front", "SUBNETS=12 RANK_IMAGES=40");
+  ASSERT_EQ(result.status, 0) << result.text;
+  EXPECT_NE(page().find("12 subnets with inherited weights, each scored on 40 held-out images"), std::string::npos)
+      << page();
+  const size_t at = page().find("images; ");
+  ASSERT_NE(at, std::string::npos);
+  expect_page(std::stoul(page().substr(at + 8)), 1);
+}
+
+TEST_F(Experiments, SayWhatIsMissing) {
+  expect_one_line(run_experiment("plot_front", "ENTANGLE_PROGRAMS=" + dir.root()), "run make");
+  EXPECT_FALSE(std::filesystem::exists(dir.path("work")));
 }
 
 }  // namespace

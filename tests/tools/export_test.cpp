@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/safetensors.h"
+#include "entangle/inference.h"
 #include "nn/checkpoint.h"
 #include "tests/small_supernet.h"
 #include "tests/tools/programs_fixture.h"
@@ -128,6 +129,26 @@ TEST_F(InAndOut, AnExportAnswersAsTheView) {
   expect_user_error({"export_subnet", "--weights", "dense", "--form", "published", "--output", "x"},
                     {"published code"});
   expect_user_error({"train_supernet", "--init", "dense", "--output", "x"}, {"MODEL.subnet", "./train_subnet"});
+}
+
+// What the programs write describes itself to programs that embed the library, whichever wrote it.
+TEST_F(InAndOut, EveryFileIsLoadedForInference) {
+  expect_trains("run", {"--epochs", "1", "--set", "MODEL.qkv_bias=contiguous"});
+  const std::string weights = checkpoint("run");
+  expect_success({"export_subnet", "--weights", weights, "--architecture", "min", "--output", "dense"});
+  expect_success({"convert_checkpoint", weights, "converted"});
+  const inference::Model run(weights), dense(dir.path("dense")), converted(dir.path("converted"));
+  const std::vector<uint8_t> photo(28 * 28, 77);
+  const inference::Photo grey = {photo.data(), 28, 28, 1};
+  const std::vector<float> want = run.subnet("min").logits(grey), got = dense.subnet("").logits(grey);
+  EXPECT_NO_THROW(check_logits(got, want, Architecture::from_json(dense.subnet("min").architecture())));
+  EXPECT_EQ(run.info().mean.size(), 1u);
+  // A conversion does not know the data set, and with it the normalisation.
+  const std::vector<float> pixels(28 * 28, 0.5f);
+  EXPECT_EQ(converted.subnet("max").logits(pixels.data(), 1), run.subnet("max").logits(pixels.data(), 1));
+  expect_error(error_of([&] { converted.subnet("max").logits(grey); }), {"do not say how images are normalised"});
+  expect_success({"convert_checkpoint", golden("supernet.pth"), "golden.safetensors", "--config", "golden.yaml"});
+  EXPECT_EQ(inference::Model(dir.path("golden.safetensors")).info().classes, 5);
 }
 
 TEST_F(InAndOut, ExportErrors) {

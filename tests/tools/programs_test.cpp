@@ -211,7 +211,7 @@ TEST_F(Programs, FullDiskLeavesNoPartialCheckpoint) {
   EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
   for (const auto& entry : std::filesystem::directory_iterator(dir.path("run"))) {
     const std::string name = entry.path().filename();
-    EXPECT_TRUE(name == "lock" || name == "config.yaml" || name == "log.jsonl") << name;
+    EXPECT_TRUE(name == "lock" || name == "config.yaml" || name == "log.jsonl" || name == "environment.json") << name;
   }
 }
 

@@ -253,6 +253,55 @@ TEST(WeightAverages, FollowTheWeightsAndStandInForThem) {
   EXPECT_NEAR(values[0], before[0] + 4, 1e-5);
 }
 
+// The configuration of a published transfer, made small, on files of CIFAR-10's form: a supernet of RGB images of another size
+// and another number of classes passes on its weights.
+TEST(Transfer, ToCifar) {
+  const TemporaryDirectory dir;
+  Rng rng(3, Stream::synthetic);
+  const auto records = [&](int count) {
+    std::string bytes;
+    for (int i = 0; i < count; ++i) {
+      bytes += static_cast<char>(i % 10);
+      for (int p = 0; p < 3072; ++p) bytes += static_cast<char>(20 * (i % 10) + rng.below(50));
+    }
+    return bytes;
+  };
+  for (int b = 1; b <= 5; ++b) write_raw(dir.path(concat("data_batch_", b, ".bin")), records(10));
+  write_raw(dir.path("test_batch.bin"), records(20));
+
+  const std::vector<std::string> small = {"SUPERNET.EMBED_DIM=16",  "SUPERNET.DEPTH=2",
+                                          "SUPERNET.NUM_HEADS=2",   "SEARCH_SPACE.EMBED_DIM=[16]",
+                                          "SEARCH_SPACE.DEPTH=[2]", "SEARCH_SPACE.NUM_HEADS=[1,2]",
+                                          "MODEL.head_dim=8",       "MODEL.patch_size=16",
+                                          "TRAIN.batch_size=8",     "TRAIN.epochs=1",
+                                          "TRAIN.warmup_epochs=0",  "DATA.repeated_augmentation=1",
+                                          "DATA.held_out=10",       "TRAIN.lr_scale_batch=false",
+                                          "TRAIN.lr=1e-3"};
+  std::vector<std::string> before = small;
+  before.insert(before.end(), {"MODEL.image_size=32", "MODEL.num_classes=7"});
+  const Config config = load_config("cifar10", before);
+  CheckpointContent content;
+  content.optimizer = false;
+  content.metadata = {{"config", config.to_yaml()}};
+  save_checkpoint(dir.path("w.safetensors"), Supernet(config.model, 1), content);
+
+  std::vector<std::string> command = {
+      "train_subnet", "--init", "inherit:w.safetensors", "--architecture", "mean", "--config",
+      "cifar10",      "--data", "cifar10:" + dir.root(), "--output",       "run"};
+  for (const std::string& setting : small) command.insert(command.end(), {"--set", setting});
+  command.insert(command.end(), {"--set", "MODEL.image_size=48"});
+  const Outcome trained = run_program(dir.root(), command);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  EXPECT_NE(trained.out.find("new head; position embedding resampled"), std::string::npos) << trained.out;
+  const std::string test = line_with(trained.out, "top-1");
+  EXPECT_NE(test.find("20 images"), std::string::npos) << trained.out;
+  const Outcome evaluated = run_program(dir.root(), {"evaluate_subnet", "--run", "run"});
+  EXPECT_EQ(line_with(evaluated.out, "top-1"), test) << evaluated.err;
+  const SafetensorsFile after(dir.path("run/checkpoint.safetensors"));
+  EXPECT_EQ(after.tensors().at("head.weight").shape, (std::vector<int64_t>{10, 16}));
+  EXPECT_EQ(after.tensors().at("pos_embed").shape, (std::vector<int64_t>{1, 10, 16}));
+}
+
 TEST(OptimizerScales, AreOfEachParameter) {
   Supernet supernet(small_config(), 1);
   ParameterArena& arena = supernet.parameters();

@@ -20,7 +20,6 @@
 namespace entangle {
 namespace {
 
-constexpr const char* kVersion = "entangle 0.1.0";
 constexpr int kUserError = 1, kWrongArguments = 2;
 
 volatile sig_atomic_t interrupt_signal = 0;
@@ -134,6 +133,11 @@ void Program::settings_option() {
           [this](const std::vector<std::string>& all) { settings_.insert(settings_.end(), all.begin(), all.end()); },
           "SECTION.key=value: a value of the configuration; may be repeated")
       ->allow_extra_args(false);
+}
+
+void Program::trace_option() {
+  app_.add_option("--trace", trace_,
+                  "writes a time line of the steps (operations, kernels, loader, memory) for ui.perfetto.dev");
 }
 
 void Program::apply_common() {

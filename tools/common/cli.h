@@ -21,6 +21,8 @@
 
 namespace entangle {
 
+inline constexpr const char* kVersion = "entangle 0.1.0";
+
 // "1500", "6M", "2.5k": k, M and G are powers of ten. Throws Error when it is not such a whole number.
 int64_t parse_number(const std::string& text);
 
@@ -43,6 +45,10 @@ class Program {
   // What those flags said, as load_config takes it.
   const std::vector<std::string>& settings() const { return settings_; }
 
+  // --trace FILE, for TraceFile (tools/common/trace_file.h). Empty: none was asked for.
+  void trace_option();
+  const std::string& trace() const { return trace_; }
+
   // Parses, applies the common flags (--device, --threads, --seed, --precision, --version) and runs `body`. Returns the
   // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments.
   int run(int argc, char** argv, const std::function<void()>& body);
@@ -55,7 +61,7 @@ class Program {
   void apply_common();
 
   CLI::App app_;
-  std::string device_;
+  std::string device_, trace_;
   int threads_ = 0;
   std::optional<uint64_t> seed_;
   std::vector<std::string> settings_;

@@ -55,6 +55,7 @@ Bindings model_bindings(Config& c) {
       {"MODEL", "global_pool", &c.model.global_pool},
       {"MODEL", "qkv_bias", &c.model.qkv_bias},
       {"MODEL", "subnet", &c.subnet},
+      {"MODEL", "sharing", &c.sharing},
       {"MODEL", "init_std", &c.model.init_std, {0, 1}},
       {"MODEL", "precision", &c.model.precision},
   };
@@ -83,6 +84,11 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "distillation", &c.train.distillation},
       {"TRAIN", "distillation_share", &c.train.distillation_share, kShare},
       {"TRAIN", "average_decay", &c.train.average_decay, kPart},
+      {"TRAIN", "strategy", &c.train.strategy.name},
+      {"TRAIN", "random_subnets", &c.train.strategy.random_subnets, {0, 100}},
+      {"TRAIN", "inplace_distillation", &c.train.strategy.inplace_distillation},
+      {"TRAIN", "open_order", &c.train.strategy.open_order},
+      {"TRAIN", "open_by", &c.train.strategy.open_by, kShare},
       {"TRAIN", "drop_path", &c.model.drop_path, kPart},
       {"TRAIN", "dropout", &c.model.dropout, kPart},
       {"TRAIN", "attention_dropout", &c.model.attention_dropout, kPart},
@@ -242,8 +248,14 @@ void resolve(Config& config) {
   config.model.validate();
   config.space.validate();
   if (!config.subnet) config.model.check_fits(config.space.largest());
+  CHECK(config.sharing == "entangled" || config.sharing == "classical", "MODEL.sharing is ", config.sharing,
+        ", but must be entangled or classical");
+  // Not before RETRAIN was checked, which may name what is no choice.
+  if (config.sharing == "classical") config.model.classical = config.space;
+  config.model.validate();
   CHECK(config.train.distillation == "hard" || config.train.distillation == "soft", "TRAIN.distillation is ",
         config.train.distillation, ", but must be hard or soft");
+  config.train.strategy.validate();
   config.data.augmentation.validate();
   config.search.options.validate(config.space);
 }
@@ -272,6 +284,9 @@ Config Config::dense(const Architecture& architecture) const {
   config.space.depth = {architecture.depth};
   config.space.num_heads = {static_cast<int>(config.model.num_heads)};
   config.space.mlp_ratio = {config.model.mlp_ratio};
+  config.train.strategy = {};
+  config.sharing = "entangled";
+  config.model.classical = {};
   return config;
 }
 

@@ -11,6 +11,7 @@
 #include "nn/schedule.h"
 #include "nn/supernet.h"
 #include "search/search.h"
+#include "search/strategy.h"
 
 namespace entangle {
 
@@ -38,6 +39,7 @@ struct TrainConfig {
   // The average of the weights over steps, average = decay average + (1 - decay) weights; it is what held-out and test
   // images are shown to. 0: none.
   double average_decay = 0;
+  StrategyOptions strategy;  // which subnets a step of a supernet trains
   uint64_t seed = 0;
   int64_t health_images = 1000;  // held-out images that the smallest, middle and largest subnet see after each epoch
 
@@ -69,8 +71,9 @@ struct Config {
   std::string name;  // of the built-in configuration, or the file's name without .yaml
   SupernetConfig model;
   SearchSpace space;
-  Architecture retrain;  // the fixed subnet of section RETRAIN; depth 0: none
-  bool subnet = false;   // MODEL.subnet: the weights are those of that subnet alone (model.dense)
+  Architecture retrain;               // the fixed subnet of section RETRAIN; depth 0: none
+  bool subnet = false;                // MODEL.subnet: the weights are those of that subnet alone (model.dense)
+  std::string sharing = "entangled";  // MODEL.sharing; classical: model.classical is the space
   TrainConfig train;
   DataConfig data;
   SearchConfig search;

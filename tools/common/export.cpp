@@ -5,28 +5,61 @@
 #include <nlohmann/json.hpp>
 
 #include "data/loader.h"
+#include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "nn/subnet.h"
+#include "tools/common/onnx_evaluate.h"
+#include "tools/common/onnx_graph.h"
 
 namespace entangle {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// ImageNet's, for weights whose data set is not at hand.
-const std::vector<float> kMean = {0.485f, 0.456f, 0.406f}, kStdDev = {0.229f, 0.224f, 0.225f};
-
 Config config_of_form(const LoadedModel& model, const Architecture& architecture, ExportForm form) {
+  if (form != ExportForm::published) return model.config.dense(architecture);
   CHECK(
-      form == ExportForm::dense || !model.config.subnet,
+      !model.config.subnet,
       "the published code takes the shapes of a supernet, not of one architecture; export from the supernet's weights");
-  Config config = form == ExportForm::dense ? model.config.dense(architecture) : model.config;
-  if (form == ExportForm::published) config.model.qkv_bias = QkvBias::contiguous;
+  CHECK(!model.config.model.is_classical(),
+        "the published code shares weights by entanglement, and has no place for those of MODEL.sharing=classical; use "
+        "--form dense");
+  Config config = model.config;
+  config.model.qkv_bias = QkvBias::contiguous;
   return config;
 }
 
+bool called_onnx(const std::string& path) {
+  const std::string end = ".onnx";
+  return path.size() >= end.size() && path.compare(path.size() - end.size(), end.size(), end) == 0;
+}
+
+// The bytes of the ONNX file, and the logits that they give.
+std::pair<std::string, std::vector<float>> onnx_and_logits(const Supernet& subnet, const Tensor& images,
+                                                           const std::map<std::string, std::string>& metadata) {
+  CHECK(subnet.config().precision == Precision::fp32, "an ONNX model computes in fp32: add --precision fp32");
+  OnnxModel graph = onnx_of(subnet);
+  graph.metadata = metadata;
+  const std::string bytes = onnx_bytes(graph);
+  const std::vector<double> logits =
+      evaluate_onnx(read_onnx(bytes, "what was to be written"), images.to_vector(), images.size(0));
+  return {bytes, {logits.begin(), logits.end()}};
+}
+
 }  // namespace
+
+ExportForm export_form(const std::string& word, const std::string& output) {
+  const std::map<std::string, ExportForm> forms = {
+      {"dense", ExportForm::dense}, {"published", ExportForm::published}, {"onnx", ExportForm::onnx}};
+  if (word.empty()) return called_onnx(output) ? ExportForm::onnx : ExportForm::dense;
+  const auto form = forms.find(word);
+  CHECK(form != forms.end(), "--form is '", word, "', but must be dense, published or onnx");
+  CHECK(form->second == ExportForm::onnx || !called_onnx(output), output, " is called .onnx, but --form ", word,
+        " writes .safetensors; name it so");
+  return form->second;
+}
 
 Tensor images_to_check(const Config& config, const DataSource* source, int64_t count) {
   const SupernetConfig& m = config.model;
@@ -89,16 +122,26 @@ double export_subnet(const LoadedModel& model, const Architecture& architecture,
   Supernet subnet(config.model, 0);
   CheckpointContent content;
   content.optimizer = false;
-  content.metadata = {{"architecture", architecture.to_json()}, {"config", config.to_yaml()}};
+  content.metadata = {{"architecture", architecture.to_json()},
+                      {"config", config.to_yaml()},
+                      {kDescriptionKey, description_of(config, source)}};
   const std::string& held_out = model.config.data.recorded_split;
   if (!held_out.empty()) content.metadata[kSplitRecord] = held_out;
-  if (form == ExportForm::dense) {
-    content.metadata["runner"] = runner_metadata(config, source);
-    inherit_weights(*model.supernet, architecture, subnet);
-  } else {
+  if (form == ExportForm::published) {
     lay_out_for_published_code(*model.supernet, architecture, subnet);
+  } else {
+    // Whoever runs a graph may know the normalisation better than the file.
+    const bool known = source != nullptr || config.model.in_channels == 3;
+    if (form == ExportForm::dense || known) content.metadata["runner"] = runner_metadata(config, source);
+    inherit_weights(*model.supernet, architecture, subnet);
   }
   const std::vector<float> want = model.supernet->forward(images, architecture).to_vector();
+  if (form == ExportForm::onnx) {
+    const auto [bytes, logits] = onnx_and_logits(subnet, images, content.metadata);
+    const double difference = check_logits(logits, want, architecture);
+    write_file_atomically(output, bytes);
+    return difference;
+  }
   const double difference = check_logits(subnet.forward(images, architecture).to_vector(), want, architecture);
   save_checkpoint(output, subnet, content);
   return difference;

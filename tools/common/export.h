@@ -12,9 +12,14 @@
 namespace entangle {
 
 enum class ExportForm {
-  dense,     // the architecture's own weights, every block at its own size: for these programs and runner/
-  published  // the supernet's shapes with the QKV bias laid out for this architecture: for the published code
+  dense,      // the architecture's own weights, every block at its own size: for these programs and runner/
+  published,  // the supernet's shapes with the QKV bias laid out for this architecture: for the published code
+  onnx        // a graph with the architecture's own weights (tools/common/onnx_graph.h): for ONNX Runtime and its like
 };
+
+// --form's word; without one, what the file's name ends in tells: .onnx, or else dense. Throws Error for a word that is
+// none, and for a file called .onnx that would be none.
+ExportForm export_form(const std::string& word, const std::string& output);
 
 // Images [count, channels, size, size], normalised, that an export is checked on: held-out ones of the data set, or normal
 // noise when `source` is null.
@@ -25,11 +30,11 @@ Tensor images_to_check(const Config& config, const DataSource* source, int64_t c
 // class otherwise, also for NaN. Returns the largest difference.
 double check_logits(const std::vector<float>& got, const std::vector<float>& want, const Architecture& architecture);
 
-// What stands in a dense file's metadata for runner/: sizes, normalisation and how images are fitted, as JSON.
+// What stands in the metadata of a dense file, for runner/, and of an ONNX file: sizes, normalisation and how images are fitted, as JSON.
 std::string runner_metadata(const Config& config, const DataSource* source);
 
-// Makes the form's weights, compares them on `images`, and writes them. `source` may be null. Returns the largest
-// difference of a logit.
+// Makes the form's weights, compares them on `images`, and writes them. An ONNX model is compared as its bytes say, by
+// evaluate_onnx, and needs a model in fp32. `source` may be null. Returns the largest difference of a logit.
 double export_subnet(const LoadedModel& model, const Architecture& architecture, ExportForm form, const Tensor& images,
                      const DataSource* source, const std::string& output);
 

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,7 @@
 #include "engine/parallel.h"
 #include "nn/subnet.h"
 #include "tools/common/config.h"
+#include "tools/common/environment.h"
 #include "tools/common/progress.h"
 
 namespace entangle {
@@ -30,16 +30,6 @@ constexpr int64_t kEnoughNs = 40000000;  // of measuring one net in one pass
 constexpr int64_t kUnits = 500;          // parts of the slowest block that latencies are rounded to
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
-std::string processor_name() {
-  std::ifstream in("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(in, line)) {
-    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
-      return line.substr(line.find(": ") + 2);
-  }
-  return "processor";
-}
-
 int64_t since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
@@ -48,6 +38,7 @@ int64_t since(Clock::time_point start) {
 std::unique_ptr<Supernet> cut_out(const Supernet& supernet, const Architecture& a) {
   SupernetConfig config = supernet.config();
   config.dense = a;
+  config.classical = {};
   config.embed_dim = a.embed_dim;
   config.depth = a.depth;
   config.num_heads = *std::max_element(a.num_heads.begin(), a.num_heads.end());

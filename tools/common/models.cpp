@@ -7,6 +7,7 @@
 #include "data/resize.h"
 #include "data/split_list.h"
 #include "engine/check.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 
 namespace entangle {
@@ -109,6 +110,22 @@ Split training_split(const DataConfig& config, const Dataset& train) {
   if (!config.recorded_split.empty()) return read_split_record(config.recorded_split, train, "the checkpoint");
   if (!config.split.empty()) return read_split_list(config.split, train);
   return make_split(train, config.held_out, config.split_seed);
+}
+
+std::string description_of(const Config& config, const DataSource* source) {
+  Description out;
+  out.model = config.model;
+  out.space = config.space;
+  if (source != nullptr) {
+    out.mean = source->mean;
+    out.std_dev = source->std_dev;
+  } else if (config.model.in_channels == 3) {
+    out.mean = kMean;
+    out.std_dev = kStdDev;
+  }
+  out.always_resize = source == nullptr || source->any_size;
+  out.interpolation = parse_interpolation(config.data.augmentation.interpolation);
+  return out.to_json();
 }
 
 std::vector<int64_t> ranking_images(const Config& config, const DataSource& source) {

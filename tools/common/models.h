@@ -49,6 +49,13 @@ std::vector<int64_t> all_indices(const Dataset& dataset);
 // drawn. Throws Error when a record or a list is not of this data.
 Split training_split(const DataConfig& config, const Dataset& train);
 
+// Metadata of a weights file for entangle/inference.h (entangle/description.h). Without a `source` images of three channels are
+// taken as ImageNet's, and the normalisation of others is left open.
+std::string description_of(const Config& config, const DataSource* source);
+
+// ImageNet's, for weights whose data set is not at hand.
+inline const std::vector<float> kMean = {0.485f, 0.456f, 0.406f}, kStdDev = {0.229f, 0.224f, 0.225f};
+
 // Metadata of a checkpoint: the key of that record.
 inline constexpr const char* kSplitRecord = "held_out";
 

@@ -2,10 +2,12 @@
 //
 //   lock                     held (flock) while a process works in the directory; a dead process does not hold it
 //   config.yaml              the whole configuration of the run
+//   environment.json         where it is computed (tools/common/environment.h)
 //   log.jsonl                one JSON object a line, one line a step
 //   checkpoint.safetensors   the newest checkpoint
 //   average.safetensors      the average of the weights at that checkpoint, where one is kept (TRAIN.average_decay)
 //   search.jsonl, best_architecture.json
+//   report.html              a page about all this (tools/common/report.h)
 #pragma once
 
 #include <cstdint>

@@ -13,10 +13,13 @@
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
+#include "engine/trace.h"
+#include "entangle/description.h"
 #include "nn/checkpoint.h"
 #include "nn/cost.h"
 #include "tools/common/cli.h"
 #include "tools/common/models.h"
+#include "tools/common/plan_step.h"
 
 namespace entangle {
 namespace {
@@ -33,7 +36,8 @@ AdamWOptions adamw_options(const TrainConfig& train) {
 
 // Block i of d is in layer i + 1 of 0 .. d + 1: the embeddings are below the first block, the last norm and the head above
 // the last.
-int64_t layer_of(const std::string& name, int64_t depth) {
+int64_t layer_of(const std::string& parameter, int64_t depth) {
+  const std::string name = name_without_choice(parameter);
   const std::string block = "blocks.";
   if (name.rfind(block, 0) == 0) return std::stoll(name.substr(block.size())) + 1;
   const bool above = name.rfind("norm.", 0) == 0 || name.rfind("head.", 0) == 0;
@@ -46,7 +50,7 @@ std::vector<float> lr_scales(const TrainConfig& train, const ParameterArena& are
   std::vector<float> scales;
   for (const Parameter& parameter : arena.all()) {
     const int64_t below_top = depth + 1 - layer_of(parameter.name, depth);
-    const bool frozen = train.linear_probe && parameter.name.rfind("head.", 0) != 0;
+    const bool frozen = train.linear_probe && name_without_choice(parameter.name).rfind("head.", 0) != 0;
     scales.push_back(frozen ? 0 : static_cast<float>(std::pow(train.layer_decay, static_cast<double>(below_top))));
   }
   return scales;
@@ -94,9 +98,17 @@ int first_other(const std::vector<T>& notes, Member member) {
   return 0;
 }
 
-// Where a step's numbers lie in its readback: a loss for each part of the batch, behind the gradient's squares.
+// Where a step's numbers lie in its readback: behind the gradient's squares the losses, of each subnet one for each part of
+// the batch.
 constexpr size_t kSquaresAt = 0;
-constexpr size_t loss_at(int64_t part) { return sizeof(double) + static_cast<size_t>(part) * sizeof(float); }
+constexpr size_t loss_at(int64_t number) { return sizeof(double) + static_cast<size_t>(number) * sizeof(float); }
+
+nlohmann::ordered_json subnet_record(const PlannedSubnet& subnet, double loss) {
+  nlohmann::ordered_json record = {{"architecture", nlohmann::ordered_json::parse(subnet.architecture.to_json())},
+                                   {"loss", loss}};
+  if (subnet.teacher >= 0) record["teacher"] = subnet.teacher;
+  return record;
+}
 
 template <class T>
 double number_at(const unsigned char* bytes, size_t offset) {
@@ -132,6 +144,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       feed_(source_, split_.train, loader_options(config, ranks), device),
       steps_per_epoch_(feed_.steps_per_epoch()),
       schedule_(config.train.schedule(steps_per_epoch_)),
+      strategy_(config.train.strategy, config.space, config.train.epochs * steps_per_epoch_, config.train.seed),
       adamw_(adamw_options(config.train)),
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
   CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
@@ -145,6 +158,10 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
     CHECK(device == DeviceKind::cpu, "TRAIN.shards is for processors: use --device cpu");
     tree_.emplace(ranks, config.train.shards);
   }
+  // The exchange and the tree take the views of one subnet, which do not overlap.
+  CHECK((ranks.size() == 1 && config.train.shards == 0) || subnets() == 1,
+        "several processes, and TRAIN.shards, train one subnet a step, and TRAIN.strategy=", config.train.strategy.name,
+        " trains ", subnets(), ": use one process, or TRAIN.strategy uniform or progressive");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -156,14 +173,17 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   if (resume_) resume_from_checkpoint();
   // Of the largest subnet: whatever is drawn, no step asks the system for memory.
   const int64_t part = part_of_batch(config.train, ranks.size());
-  const int64_t step_bytes = cost_of(config.model, config.largest(), part).step_bytes;
+  int64_t step_bytes = cost_of(config.model, config.largest(), part).step_bytes;
+  if (config.train.strategy.inplace_distillation) {  // what the largest predicted lives beside the others' passes
+    step_bytes += part * config.model.num_classes * static_cast<int64_t>(sizeof(float));
+  }
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ =
         std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
-  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_), device);
+  for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_ * subnets()), device);
   check_together();
   if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
 }
@@ -239,18 +259,16 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
     options.first_sample = ranks_.rank() * batch.images.size(0) + part * count;
     const Tensor targets = teacher_ != nullptr ? teacher_->targets(some) : some.targets;
     views.clear();  // the same ones in every part
-    Tape tape;
-    const Tensor loss = cross_entropy(supernet_.forward(some.images, step.architecture, options), targets);
-    step.numbers->start(loss.data(), sizeof(float), loss_at(part));
-    if (tree_) {
-      tape.backward(loss);
-      tree_->add(views);
-    } else if (part + 1 < parts_ || ranks_.size() == 1) {
-      tape.backward(loss, 1.0f / static_cast<float>(parts_));
-    } else {
-      exchange_.begin(views);
-      tape.backward(loss, 1.0f / static_cast<float>(parts_), [&](size_t left) { exchange_.advance(left); });
-    }
+    const bool sends = !tree_ && ranks_.size() > 1 && part + 1 == parts_;
+    const auto on_loss = [&](size_t subnet, const Tensor& loss) {
+      step.numbers->start(loss.data(), sizeof(float), loss_at(static_cast<int64_t>(subnet) * parts_ + part));
+      if (sends) exchange_.begin(views);
+    };
+    std::function<void(size_t)> advance;
+    if (sends) advance = [&](size_t left) { exchange_.advance(left); };
+    const float share = tree_ ? 1.0f : 1.0f / static_cast<float>(parts_);  // the tree takes the mean itself
+    backward_of_plan(supernet_, step.plan, some.images, targets, options, share, on_loss, advance);
+    if (tree_) tree_->add(views);
   }
   step.stop = interrupted();
   const Clock::time_point begin = Clock::now();
@@ -262,20 +280,31 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
 }
 
 // The mean over the parts.
-double Trainer::loss_of(const unsigned char* numbers) const {
+double Trainer::loss_of(const unsigned char* numbers, size_t subnet) const {
+  const int64_t first = static_cast<int64_t>(subnet) * parts_;
   double sum = 0;
-  for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(part));
+  for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(first + part));
   return sum / static_cast<double>(parts_);
 }
 
+// What the step minimises.
+double Trainer::loss_of(const unsigned char* numbers, const StepPlan& plan) const {
+  double sum = 0;
+  for (size_t i = 0; i < plan.size(); ++i) sum += plan[i].weight * loss_of(numbers, i);
+  return sum;
+}
+
 void Trainer::check_same_step(const Step& step) const {
-  const int other = first_other(ranks_.gather(DrawnNote{drawn_at(step.number, step.architecture)}), &DrawnNote::hash);
+  const TraceSpan span("communication", "compare steps");
+  const uint64_t drawn = drawn_at(step.number, step.plan[0].architecture);
+  const int other = first_other(ranks_.gather(DrawnNote{drawn}), &DrawnNote::hash);
   CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
 }
 
 // What each rank knows of the step is known to all.
 void Trainer::join_notes(Step& step) {
-  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait()), step.stop});
+  const TraceSpan span("communication", "join notes");
+  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait(), step.plan), step.stop});
   for (const StepNote& note : notes) {
     step.mean_loss += note.loss / static_cast<double>(notes.size());
     step.stop = step.stop || note.stop;
@@ -297,18 +326,18 @@ void Trainer::check_weights(const Architecture& architecture) const {
   check_finite(weight_norm(supernet_.parameters()), "a weight", step_, architecture);
 }
 
-Architecture Trainer::draw(int64_t step) const {
-  if (config_.subnet) return config_.model.dense;
-  Rng rng(config_.train.seed, Stream::architecture, static_cast<uint64_t>(step));
-  return config_.space.sample(rng);
+StepPlan Trainer::plan(int64_t step) const {
+  if (config_.subnet) return {{config_.model.dense}};
+  return strategy_.plan(step);
 }
 
 Trainer::Step Trainer::launch_step() {
+  const TraceSpan span("step", "step");
   Step step;
   step.start = Clock::now();
   step.number = step_ + 1;
   step.numbers = numbers_[step_ % kStepsUnderWay];
-  step.architecture = draw(step_);
+  step.plan = plan(step_);
   step.lr = schedule_.at(step_);
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
@@ -344,10 +373,15 @@ std::string Trainer::health_report(std::string& summary) {
 }
 
 void Trainer::settle(const Step& step, Progress* progress) {
+  const TraceSpan span("settle", "settle");
   const unsigned char* numbers = step.numbers->wait();
-  const double loss = ranks_.size() == 1 ? loss_of(numbers) : step.mean_loss;
-  check_finite(loss, "the loss", step.number, step.architecture);
-  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, step.architecture);
+  const double loss = ranks_.size() == 1 ? loss_of(numbers, step.plan) : step.mean_loss;
+  for (size_t i = 0; i < step.plan.size(); ++i) {
+    const double own = step.plan.size() == 1 ? loss : loss_of(numbers, i);
+    check_finite(own, "the loss", step.number, step.plan[i].architecture);
+  }
+  const Architecture& first = step.plan[0].architecture;
+  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, first);
   const Clock::time_point now = Clock::now();
   const double img_per_s =
       static_cast<double>(step.images) / std::chrono::duration<double>(now - std::max(step.start, settled_)).count();
@@ -355,27 +389,30 @@ void Trainer::settle(const Step& step, Progress* progress) {
   const int64_t epoch = (step.number - 1) / steps_per_epoch_ + 1;
   const std::string state = format("epoch %lld/%lld  loss %.4f  %.0f img/s", static_cast<long long>(epoch),
                                    static_cast<long long>(config_.train.epochs), loss, img_per_s);
-  nlohmann::ordered_json record = {{"step", step.number},
-                                   {"epoch", epoch},
-                                   {"loss", loss},
-                                   {"lr", step.lr},
-                                   {"architecture", nlohmann::ordered_json::parse(step.architecture.to_json())},
-                                   {"img_per_s", img_per_s},
-                                   {"memory", step.memory}};
+  nlohmann::ordered_json record = {{"step", step.number}, {"epoch", epoch}, {"loss", loss}, {"lr", step.lr}};
+  if (step.plan.size() == 1) {
+    record["architecture"] = nlohmann::ordered_json::parse(first.to_json());
+  } else {
+    for (size_t i = 0; i < step.plan.size(); ++i) {
+      record["subnets"].push_back(subnet_record(step.plan[i], loss_of(numbers, i)));
+    }
+  }
+  record["img_per_s"] = img_per_s;
+  record["memory"] = step.memory;
   if (ranks_.size() > 1) {
     record["sent"] = step.sent;
     record["waited"] = step.waited;
   }
   const bool epoch_ends = step.number % steps_per_epoch_ == 0;
   std::string health;
-  if (epoch_ends) check_weights(step.architecture);
+  if (epoch_ends) check_weights(first);
   if (epoch_ends && health_ != nullptr) record["held_out"] = nlohmann::ordered_json::parse(health_report(health));
   if (progress != nullptr) {
     log_->append(record.dump());
     progress->update(step.number, state);
     if (epoch_ends) progress->line(state + (health.empty() ? "" : "  held-out:" + health));
   }
-  if (epoch_ends) save(step.architecture);
+  if (epoch_ends) save(first);
 }
 
 void Trainer::save(const Architecture& last) {
@@ -392,7 +429,8 @@ void Trainer::write_checkpoint() {
                       {"epoch", std::to_string(step_ / steps_per_epoch_)},
                       {"seed", std::to_string(config_.train.seed)},
                       {kSplitRecord, split_record_},
-                      {"config", config_.to_yaml()}};
+                      {"config", config_.to_yaml()},
+                      {kDescriptionKey, description_of(config_, &source_)}};
   // The average first: a run that is killed between the two goes back to the checkpoint before, and writes both again.
   if (average_ != nullptr) {
     const auto in_place = averaged();
@@ -419,7 +457,7 @@ bool Trainer::train() {
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
     settle(*running, progress);
     if (stop) {
-      save(running->architecture);
+      save(running->plan[0].architecture);
       return false;
     }
     running.reset();

@@ -1,5 +1,5 @@
-// Training an entangled supernet: every step draws one architecture, and its gradient lands in the shared weights. Of
-// weights of one architecture (MODEL.subnet) every step draws that one.
+// Training a supernet: every step draws one architecture, or as many as the strategy says (search/strategy.h), and the
+// gradient lands in the shared weights. Of weights of one architecture (MODEL.subnet) every step trains that one.
 #pragma once
 
 #include <chrono>
@@ -17,6 +17,7 @@
 #include "engine/optimizer.h"
 #include "nn/schedule.h"
 #include "nn/supernet.h"
+#include "search/strategy.h"
 #include "tools/common/config.h"
 #include "tools/common/distillation.h"
 #include "tools/common/evaluate.h"
@@ -64,7 +65,7 @@ class Trainer {
   // A step from its launch until its loss and its gradient's norm have come back from the device.
   struct Step {
     int64_t number = 0;  // 1, 2, ...
-    Architecture architecture;
+    StepPlan plan;
     double lr = 0;
     int64_t images = 0, memory = 0, sent = 0;  // of all ranks; bytes
     double mean_loss = 0, waited = 0;          // over the ranks, where there are several; seconds for the others
@@ -77,7 +78,8 @@ class Trainer {
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
-  double loss_of(const unsigned char* numbers) const;
+  double loss_of(const unsigned char* numbers, size_t subnet) const;
+  double loss_of(const unsigned char* numbers, const StepPlan& plan) const;
   void check_same_step(const Step& step) const;
   void join_notes(Step& step);
   void check_together() const;
@@ -88,7 +90,8 @@ class Trainer {
   void settle(const Step& step, Progress* progress);
   void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
-  Architecture draw(int64_t step) const;
+  StepPlan plan(int64_t step) const;
+  int64_t subnets() const { return config_.subnet ? 1 : strategy_.subnets(); }
   void save(const Architecture& last);
   void write_checkpoint();
   std::string health_report(std::string& summary);
@@ -111,6 +114,7 @@ class Trainer {
   BatchFeed feed_;
   int64_t steps_per_epoch_ = 0;
   Schedule schedule_;
+  Strategy strategy_;
   AdamWOptions adamw_;
   std::vector<float> lr_scales_;  // of the parameters; empty: all 1
   std::unique_ptr<Teacher> teacher_;

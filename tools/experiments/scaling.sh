@@ -14,8 +14,11 @@ subnets=${SUBNETS:-T:min T:mean T:max S:min S:mean S:max B:min B:mean B:max}
 batch=${BATCH:-16}
 threads=${THREADS:-$(nproc)}
 root=$(cd "$(dirname "$0")/../.." && pwd)
-bench=${ENTANGLE_PROGRAMS:-$root}/bench_step
-[ -x "$bench" ] || { echo "error: there is no $bench; run make" >&2; exit 1; }
+programs=${ENTANGLE_PROGRAMS:-$root}
+bench=$programs/bench_step
+for program in bench_step plot_scaling; do
+  [ -x "$programs/$program" ] || { echo "error: there is no $programs/$program; run make" >&2; exit 1; }
+done
 mkdir -p "$directory"
 table=$directory/scaling.tsv
 
@@ -38,5 +41,5 @@ measure() {
   for size in $image_sizes; do measure tokens "$size px" "$batch" --space T --set "MODEL.image_size=$size"; done
   for subnet in $subnets; do measure width "$subnet" "$batch" --space "${subnet%:*}" --arch "${subnet#*:}"; done
 } | tee "$table"
-awk -f "$root/tools/experiments/scaling_plot.awk" -v batch="$batch" "$table" > "$directory/scaling.svg"
+"$programs/plot_scaling" "$table" "$directory/scaling.svg" --batch-size "$batch"
 echo "wrote $table and $directory/scaling.svg" >&2

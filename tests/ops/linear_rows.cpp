@@ -1,5 +1,5 @@
 // The rows of the operations with linear layers, in both precisions. What a row is put through: tests/ops/harness.h.
-#include <gtest/gtest.h>
+#include <algorithm>
 
 #include "engine/ops.h"
 #include "tests/ops/harness.h"
@@ -62,7 +62,14 @@ std::vector<Case> linear_cases() {
   return cases;
 }
 
-const Row linear_row("linear", {"linear_forward", "linear_backward_input", "linear_backward_weight"}, linear_cases);
+// The query, key and value rows of T's largest subnet, four images.
+const Row linear_row("linear",
+                     {"linear_forward",
+                      {"linear_backward_input", {"gradient of x"}},
+                      {"linear_backward_weight", {"gradient of w", "gradient of b"}}},
+                     linear_cases, [] {
+                       return linear_case({"of T", 788, 240, 256, 3, {}, {}, {}, true, true}, Precision::fp32);
+                     });
 
 // ------------------------------------------------------------------------------------------------------------- mlp ---
 
@@ -106,7 +113,9 @@ std::vector<Case> mlp_cases() {
   return cases;
 }
 
-const Row mlp_row("mlp", {"mlp_forward", "mlp_backward"}, mlp_cases);
+const Row mlp_row("mlp", {"mlp_forward", "mlp_backward"}, mlp_cases, [] {
+  return mlp_case({"of T", 788, 240, 960, 240, {}, {}}, Precision::fp32);
+});
 
 }  // namespace
 }  // namespace entangle

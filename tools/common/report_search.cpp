@@ -1,0 +1,245 @@
+// What a search looked at, and how it got on.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "engine/check.h"
+#include "nn/cost.h"
+#include "search/front.h"
+#include "tools/common/html.h"
+#include "tools/common/progress.h"
+#include "tools/common/report_sections.h"
+
+namespace entangle {
+namespace {
+
+constexpr size_t kFrontRows = 40;
+
+// Top-1 on ImageNet of the published subnets (Chen et al., arXiv 2107.00651), whose sizes are counted here.
+struct PublishedPoint {
+  const char* space;
+  double top1, params, macs;
+};
+
+// That of a run's space; none when the space is none of the published ones.
+std::optional<PublishedPoint> published_point(const RunData& run) {
+  if (!run.config || run.config->model.num_classes != 1000) return std::nullopt;
+  const SearchSpace& space = run.config->space;
+  for (const auto& [name, top1] : {std::pair<const char*, double>{"T", 74.7}, {"S", 81.7}, {"B", 82.4}}) {
+    const Config known = load_config(name);
+    const SearchSpace& other = known.space;
+    if (other.depth != space.depth || other.embed_dim != space.embed_dim || other.num_heads != space.num_heads ||
+        other.mlp_ratio != space.mlp_ratio)
+      continue;
+    const Cost cost = cost_of(known.model, known.retrain);
+    return PublishedPoint{name, top1, static_cast<double>(cost.params), static_cast<double>(cost.macs)};
+  }
+  return std::nullopt;
+}
+
+double value_of(const Candidate& candidate, Metric metric) {
+  const double value = static_cast<double>(get(candidate.costs, metric));
+  return metric == Metric::latency ? value / 1e6 : metric == Metric::activation_bytes ? value / (1 << 20) : value;
+}
+
+const char* axis_of(Metric metric) {
+  const char* words[] = {"parameters", "multiply-accumulates", "activations, MiB", "latency, ms"};
+  return words[static_cast<size_t>(metric)];
+}
+
+double unit_of(Metric metric) {
+  return metric == Metric::latency ? 1e6 : metric == Metric::activation_bytes ? 1 << 20 : 1;
+}
+
+std::string title_of(const Candidate& candidate) {
+  return concat(candidate.stopped ? "at most " : "", percent(candidate.accuracy), ", ",
+                grouped(get(candidate.costs, Metric::params)), " parameters: ", describe(candidate.architecture));
+}
+
+// The metrics worth a plot: parameters and multiply-accumulates, objectives, and what is limited.
+std::vector<Metric> plotted_metrics(const SearchRecord& search) {
+  std::vector<Metric> objectives;
+  try {
+    objectives = search.options.objective_metrics();
+  } catch (const Error&) {  // a header that this program did not write
+  }
+  const CostLimits limits = search.options.limits();
+  std::vector<Metric> metrics;
+  for (const Metric metric : kAllMetrics) {
+    const bool always = metric == Metric::params || metric == Metric::macs;
+    const bool wanted =
+        std::count(objectives.begin(), objectives.end(), metric) > 0 || limits[static_cast<size_t>(metric)].bounded();
+    const bool known = std::any_of(search.candidates.begin(), search.candidates.end(),
+                                   [&](const Candidate& c) { return get(c.costs, metric) > 0; });
+    if (known && (always || wanted)) metrics.push_back(metric);
+  }
+  return metrics;
+}
+
+std::vector<PlotLimit> limit_lines(const SearchRecord& search, Metric metric) {
+  const Limit limit = search.options.limits()[static_cast<size_t>(metric)];
+  std::vector<PlotLimit> lines;
+  const auto add = [&](int64_t value, const char* word) {
+    const double x = static_cast<double>(value) / unit_of(metric);
+    lines.push_back({x, concat(word, " ", short_number(x))});
+  };
+  if (limit.min > 0) add(limit.min, "at least");
+  if (limit.max < std::numeric_limits<int64_t>::max()) add(limit.max, "at most");
+  return lines;
+}
+
+std::string cost_figure(const RunData& run, const SearchRecord& search, Metric metric) {
+  using Form = PlotSeries::Form;
+  PlotSeries bounds = {"given up: a bound", -1, Form::faint}, scored = {"candidate", 0, Form::faint};
+  for (const Candidate& candidate : search.candidates) {
+    (candidate.stopped ? bounds : scored)
+        .points.push_back({value_of(candidate, metric), 100 * candidate.accuracy, "", title_of(candidate)});
+  }
+  PlotSeries front = {"front", 2, Form::steps}, on_front = {"", 2, Form::dots}, winner = {"winner", 1, Form::star};
+  for (const Candidate& candidate : front_of(search.candidates, {metric})) {
+    front.points.push_back({value_of(candidate, metric), 100 * candidate.accuracy});
+    on_front.points.push_back({value_of(candidate, metric), 100 * candidate.accuracy, "", title_of(candidate)});
+  }
+  if (run.winner && run.winner->candidate) {
+    const Candidate& best = *run.winner->candidate;
+    winner.points.push_back({value_of(best, metric), 100 * best.accuracy, "", title_of(best)});
+  }
+  Plot plot = {concat("Accuracy against ", axis_of(metric)),
+               {axis_of(metric)},
+               {"top-1, %"},
+               {bounds, scored, front, on_front, winner},
+               limit_lines(search, metric)};
+  const auto published = published_point(run);
+  if (published && (metric == Metric::params || metric == Metric::macs)) {
+    const double x = metric == Metric::params ? published->params : published->macs;
+    plot.series.push_back({"published, on ImageNet",
+                           4,
+                           Form::rings,
+                           {{x, published->top1, concat("AutoFormer-", published->space),
+                             concat("published: ", published->top1, " %")}}});
+  }
+  plot.series.erase(
+      std::remove_if(plot.series.begin(), plot.series.end(), [](const PlotSeries& s) { return s.points.empty(); }),
+      plot.series.end());
+  return plot_figure(plot);
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+struct Generation {
+  double best = 0, best_so_far = 0, median = 0, median_so_far = 0;
+};
+
+// Candidates that were given up count with the most that they could have reached, and are never the best.
+std::map<int64_t, Generation> generations_of(const SearchRecord& search) {
+  std::map<int64_t, std::vector<const Candidate*>> groups;
+  for (const Candidate& candidate : search.candidates) groups[candidate.generation].push_back(&candidate);
+  std::map<int64_t, Generation> out;
+  std::vector<double> so_far;
+  double best_so_far = NAN;
+  for (const auto& [number, group] : groups) {
+    Generation& generation = out[number];
+    generation.best = NAN;
+    std::vector<double> accuracies;
+    for (const Candidate* candidate : group) {
+      accuracies.push_back(candidate->accuracy);
+      if (!candidate->stopped) generation.best = std::fmax(generation.best, candidate->accuracy);
+    }
+    so_far.insert(so_far.end(), accuracies.begin(), accuracies.end());
+    generation.best_so_far = best_so_far = std::fmax(best_so_far, generation.best);
+    generation.median = median(accuracies);
+    generation.median_so_far = median(so_far);
+  }
+  return out;
+}
+
+std::string progress_figure(const RunData& run) {
+  using Form = PlotSeries::Form;
+  Plot plot = {"Progress", {"generation"}, {"top-1, %"}, {}};
+  const bool alone = run.searches.size() == 1;
+  for (size_t i = 0; i < run.searches.size(); ++i) {
+    const SearchRecord& search = run.searches[i];
+    const std::string prefix = alone ? "" : search.algorithm + ": ";
+    const int colour = static_cast<int>(i);
+    PlotSeries all = {alone ? "candidate" : "", -1, Form::faint};
+    PlotSeries best = {prefix + "best so far", colour, Form::line},
+               middle = {prefix + "median so far", colour, Form::dashed};
+    for (const Candidate& candidate : search.candidates)
+      all.points.push_back(
+          {static_cast<double>(candidate.generation), 100 * candidate.accuracy, "", title_of(candidate)});
+    for (const auto& [number, generation] : generations_of(search)) {
+      best.points.push_back({static_cast<double>(number), 100 * generation.best_so_far});
+      middle.points.push_back({static_cast<double>(number), 100 * generation.median_so_far});
+    }
+    if (alone) plot.series.push_back(std::move(all));
+    plot.series.push_back(std::move(middle));
+    plot.series.push_back(std::move(best));
+  }
+  return plot_figure(plot);
+}
+
+std::string progress_table(const SearchRecord& search) {
+  std::vector<std::vector<std::string>> rows;
+  const auto cell = [](double value) { return std::isfinite(value) ? percent(value) : "–"; };
+  for (const auto& [number, g] : generations_of(search))
+    rows.push_back({std::to_string(number), cell(g.best), cell(g.best_so_far), cell(g.median), cell(g.median_so_far)});
+  if (rows.empty()) return "";
+  return details("Generations of " + search.file + ", as a table",
+                 table({"generation", "best", "best so far", "median", "median so far"}, rows));
+}
+
+std::string front_part(const SearchRecord& search) {
+  std::vector<Metric> objectives;
+  try {
+    objectives = search.options.objective_metrics();
+  } catch (const Error& error) {
+    return paragraph(concat("The front is not shown: ", error.what(), "."));
+  }
+  const std::vector<Candidate> front = front_of(search.candidates, objectives);
+  std::vector<std::vector<std::string>> rows;
+  const size_t shown = std::min(kFrontRows, front.size());
+  for (size_t i = 0; i < shown; ++i) {
+    const Candidate& c = front[shown == 1 ? 0 : i * (front.size() - 1) / (shown - 1)];
+    rows.push_back({percent(c.accuracy), grouped(get(c.costs, Metric::params)), grouped(get(c.costs, Metric::macs)),
+                    escape_html(describe(c.architecture))});
+  }
+  if (rows.empty()) return "";
+  return details(concat("The front in accuracy, ", search.options.objectives, ": ", front.size(), " subnets",
+                        shown < front.size() ? concat(", ", shown, " of them shown") : ""),
+                 table({"top-1", "parameters", "multiply-accumulates", "subnet"}, rows));
+}
+
+std::string words_of(const SearchRecord& search) {
+  const auto given_up =
+      std::count_if(search.candidates.begin(), search.candidates.end(), [](const Candidate& c) { return c.stopped; });
+  const auto all = static_cast<int64_t>(search.candidates.size());
+  std::string words = concat(search.file, " (", search.algorithm, "): ", grouped(all), " candidates in ",
+                             generations_of(search).size(), " of ", search.options.generations, " generations, ",
+                             grouped(all - given_up), " scored completely, ", grouped(given_up),
+                             " given up once it was certain that they could not be among the parents or the best "
+                             "(drawn at the most that they could have reached).");
+  const bool over = search.ended || all >= search.options.population * search.options.generations;
+  return words + (over ? "" : " The search has not ended.");
+}
+
+}  // namespace
+
+std::string search_section(const RunData& run) {
+  if (run.searches.empty()) return paragraph("No search is recorded.");
+  std::string out, figures = progress_figure(run);
+  for (const SearchRecord& search : run.searches) out += paragraph(words_of(search));
+  for (const Metric metric : plotted_metrics(run.searches.front()))
+    figures += cost_figure(run, run.searches.front(), metric);
+  if (figures.empty()) return out + paragraph("There is no candidate to draw.");
+  out += grid(figures) + front_part(run.searches.front());
+  for (const SearchRecord& search : run.searches) out += progress_table(search);
+  return out;
+}
+
+}  // namespace entangle
