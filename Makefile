@@ -35,48 +35,23 @@ DEFINES := $(if $(filter 1,$(TURBOJPEG)),-DENTANGLE_TURBOJPEG)
 objects = $(patsubst %,$(BUILD)/%.o,$(basename $(wildcard $1)))
 LIBRARY := $(BUILD)/libentangle.a
 COMMON := $(call objects,tools/common/*.cpp) $(BUILD)/configs.o
-# The rows of tests/ops and what checks them; needs no GoogleTest.
-CHECKS := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/ops/*.cpp))) $(BUILD)/kernel_sources.o
 NAMES := $(patsubst tools/%.cpp,%,$(wildcard tools/*.cpp))
 PROGRAMS := $(NAMES:%=$(BIN)%)
-ALL_TESTED := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*_test.*))))
-TESTED ?= $(ALL_TESTED)
-TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subst $() ,_,$(strip $(TESTED))))
 
 all: $(NAMES)
-# How a page of the course compiles, its cuda blocks where the emulated device watches loads and stores, and what it may call.
-COURSE = ENTANGLE_PROGRAMS=$(BIN) ENTANGLE_LINK="$(LIBRARY) $(LDFLAGS) $(LDLIBS)" \
-  ENTANGLE_COMPILE="$(CXX) $(filter-out -MMD -MP -O2,$(CXXFLAGS)) $(DEFINES)" \
-  ENTANGLE_CUDA_FLAGS="$(if $(filter emulated,$(BACKEND)),$(if $(SANITIZE),,-fsanitize=thread))"
-test: $(TESTS) $(if $(filter tools $(if $(SANITIZE)$(filter emulated,$(BACKEND)),,course),$(TESTED)),$(PROGRAMS) $(BIN)audit_kernels $(BUILD)/runner)
-	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
-docs:
-	@docs/reference.sh
-course: $(LIBRARY) $(PROGRAMS)
-	$(COURSE) docs/course/check.sh $(if $(UPDATE),--update) docs/course/$(or $(LESSON),[1-9])-*.md
 # The programs at the root are those of the build made last, but for builds that serve tests.
 $(NAMES) bench_kernels audit_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
 
-include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk)
+include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk) docs/docs.mk tests/tests.mk
 $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp entangle/*.cpp $(CUDA_SOURCES)) $(KERNELS)
 	$(Q) rm -f $@ && ar rcs $@ $^
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lyaml-cpp
-# The runner of exported subnets builds with a compiler alone, as here.
-$(BUILD)/runner: $(wildcard runner/*)
-	@mkdir -p $(@D)
-	$(Q) $(CXX) -O2 $(WARNINGS) runner/runner.cpp -o $@
 $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lbenchmark -lyaml-cpp -ldl
-$(BIN)audit_kernels: $(BUILD)/tools/audit_kernels/main.o $(CHECKS) $(COMMON) $(LIBRARY)
-	@mkdir -p $(@D)
-	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lyaml-cpp
-$(TESTS): $(call objects,tests/main.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) \
-  $(if $(filter ops,$(TESTED)),$(BUILD)/kernel_sources.o) $(COMMON) $(LIBRARY)
-	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -95,11 +70,7 @@ endif
 $(BUILD)/configs.cpp: $(wildcard tools/configs/*.yaml) tools/common/embed_configs.sh
 	@mkdir -p $(@D)
 	sh tools/common/embed_configs.sh $(filter %.yaml,$^) > $@
-# Where each kernel stands, for the audit.
-$(BUILD)/kernel_sources.cpp: $(wildcard engine/cpu/*.cpp cuda/*.cu) tools/common/list_kernel_sources.sh
-	@mkdir -p $(@D)
-	sh tools/common/list_kernel_sources.sh $(filter-out %.sh,$^) > $@
-$(BUILD)/configs.o $(BUILD)/kernel_sources.o: %.o: %.cpp
+$(BUILD)/configs.o: %.o: %.cpp
 	$(Q) $(CXX) $(CXXFLAGS) -c $< -o $@
 
 clean:

@@ -144,7 +144,7 @@ KERNEL(softmax_backward,
 //   d key_v[b] = sum_{v(i,j)=b} g_ij q_i,  d value_v[b] = sum_{v(i,j)=b} p~_ij dy_i,  likewise h; summed over B and H.
 // Precision::bf16: a kernel may round the operands of its products to bf16, which are q, k, v, the tables, dy, p~, g, the
 // terms q_i . table and dy_i . table that are looked up, and the bucket sums of p~ and g. Scores, the softmax and all sums
-// stay fp32. The GPU's kernels do so, and keep no p there; the CPU's compute in fp32 all the same.
+// stay fp32. The GPU's kernels keep no p there; the CPU's keep it, and look the terms up as they are.
 struct AttentionShape {
   int64_t batch, tokens, heads, head_dim, side, max_relative_position;
   float scale;
@@ -384,8 +384,11 @@ KERNEL(augment_images,
 // Not operations either: loops that run at what the processor can do, to judge the other kernels by
 // (tools/common/ceilings.h).
 // multiply_add: x[i] = a x[i] + b, `times` times in registers, 2 flops each.   copy: y = x.
+// multiply_add_bf16: x[i] = x[i] + a b + a b likewise, a and b rounded to bf16, as a product of bf16 operands does it.
 KERNEL(multiply_add, (int64_t n, int64_t times, float a, float b, float* x), COST(2 * n * times, 4 * 2 * n),
        "x[i] = a x[i] + b, times over");
+KERNEL(multiply_add_bf16, (int64_t n, int64_t times, float a, float b, float* x), COST(4 * n * times, 4 * 2 * n),
+       "x[i] = x[i] + 2 bf16(a) bf16(b), times over");
 KERNEL(copy, (int64_t n, const float* x, float* y), COST(0, 4 * 2 * n), "y = x");
 
 }  // namespace entangle

@@ -10,6 +10,8 @@
 // S and dP are formed kBlock queries at a time in a buffer inside the L1 cache: the lookups are written there first,
 // the product is added to them, and the row operations read the result at once.
 //
+// The operands of all products are of the precision P, a template parameter here; the rest is fp32.
+//
 // Table gradients are summed per fixed chunk of (image, head) pairs, then over chunks in order.
 #include "engine/cpu/attention_position.h"
 #include "engine/cpu/attention_product.h"
@@ -50,68 +52,87 @@ struct Plan {
 };
 
 // A pair of tables, joined and packed both ways for all (image, head) pairs of a call.
+template <class P>
 struct Tables {
-  Packed rows, transposed;  // [places, D], [D, places]
+  Packed<P> rows, transposed;  // [places, D], [D, places]
 
-  static int64_t floats(const Plan& plan) {
-    const Packed rows = {nullptr, plan.places, plan.d}, transposed = {nullptr, plan.d, plan.places};
-    return plan.relative() ? plan.places * plan.d + rows.floats() + transposed.floats() : 0;
+  static size_t bytes(const Plan& plan) {
+    const Packed<P> rows = {nullptr, plan.places, plan.d}, transposed = {nullptr, plan.d, plan.places};
+    return static_cast<size_t>(plan.places * plan.d + rows.elements() + transposed.elements()) * sizeof(float);
   }
-  Tables(const Plan& plan, const float* vertical, const float* horizontal, float* memory)
-      : rows{memory + plan.places * plan.d, plan.places, plan.d}, transposed{nullptr, plan.d, plan.places} {
+  Tables(const Plan& plan, const float* vertical, const float* horizontal, char* memory)
+      : rows{nullptr, plan.places, plan.d}, transposed{nullptr, plan.d, plan.places} {
     if (!plan.relative()) return;
-    transposed.data = rows.data + rows.floats();
-    join_tables(plan.grid, plan.d, vertical, horizontal, memory);
-    pack_rows(memory, plan.d, rows);
-    pack_transposed(memory, plan.d, transposed);
+    float* joined = reinterpret_cast<float*>(memory);
+    rows.data = reinterpret_cast<typename P::Element*>(joined + plan.places * plan.d);
+    transposed.data = rows.data + rows.elements();
+    join_tables(plan.grid, plan.d, vertical, horizontal, joined);
+    pack_rows(joined, plan.d, rows);
+    pack_transposed(joined, plan.d, transposed);
   }
 };
 
-// Scratch of one thread.
+// Scratch of one thread. What the left operands' elements need, four bytes each, is empty where none is converted.
+template <class P>
 struct Workspace {
-  Packed keys;                  // [D, N]: K^T or V^T
-  Packed first, second, third;  // [N, D]: V; or K, Q and dY
-  float *scores, *kept;         // [N, row]: P or G; P with dropout applied
-  float *terms, *sums;          // [N, terms]: A or B; W or C
-  float *block, *last;          // [kBlock, line]; one line
+  typedef typename P::Element Element;
+  Packed<P> keys;                  // [D, N]: K^T or V^T
+  Packed<P> first, second, third;  // [N, D]: V; or K, Q and dY
+  float *scores, *kept;            // [N, row]: P or G; P with dropout applied
+  float *terms, *sums;             // [N, terms]: A or B; W or C
+  float *block, *last;             // [kBlock, line]; one line
+  Element *queries, *left;         // [N, D]: Q or dY; [N, row]: another one
 
   explicit Workspace(const Plan& plan) {
     keys = {nullptr, plan.d, plan.n};
     first = second = third = {nullptr, plan.n, plan.d};
-    const int64_t square = plan.n * plan.row;
-    const struct {
-      float** at;
-      int64_t floats;
-    } parts[] = {{&keys.data, keys.floats()},
-                 {&first.data, first.floats()},
-                 {&second.data, second.floats()},
-                 {&third.data, third.floats()},
-                 {&scores, square},
-                 {&kept, plan.s.dropout > 0 ? square : 0},
-                 {&terms, plan.n * plan.terms},
-                 {&sums, plan.n * plan.terms},
-                 {&block, kBlock * plan.line},
-                 {&last, plan.line}};
-    // Parts begin at a cache line, and vectors may reach beyond the last row of one.
-    const auto room = [](int64_t floats) { return (floats + kLanes + 15) / 16 * 16; };
-    int64_t total = 0;
-    for (const auto& part : parts) total += room(part.floats);
-    float* memory = static_cast<float*>(scratch(Scratch::attention, static_cast<size_t>(total) * sizeof(float)));
-    for (const auto& part : parts) {
-      *part.at = memory;
-      memory += room(part.floats);
-    }
+    const size_t bytes = static_cast<size_t>(lay_out(plan, nullptr)) * sizeof(float);
+    lay_out(plan, static_cast<float*>(scratch(Scratch::attention, bytes)));
+  }
+
+  // Points all parts into memory, or at nothing; returns how many floats they take. A part begins at a cache line,
+  // and vectors may reach beyond its last row.
+  int64_t lay_out(const Plan& plan, float* memory) {
+    int64_t used = 0;
+    const auto take = [&](auto*& part, int64_t elements) {
+      void* begin = memory == nullptr ? nullptr : memory + used;
+      part = static_cast<decltype(+part)>(begin);
+      used += (elements + kLanes + 15) / 16 * 16;
+    };
+    const int64_t square = plan.n * plan.row, converted = P::kInPlace ? 0 : plan.n + P::kStep;
+    take(keys.data, keys.elements());
+    take(first.data, first.elements());
+    take(second.data, second.elements());
+    take(third.data, third.elements());
+    take(scores, square);
+    take(kept, plan.s.dropout > 0 ? square : 0);
+    take(terms, plan.n * plan.terms);
+    take(sums, plan.n * plan.terms);
+    take(block, kBlock * plan.line);
+    take(last, plan.line);
+    take(queries, converted * plan.d);
+    take(left, converted * max_of(plan.row, plan.terms));
+    return used;
+  }
+
+  // m[rows, depth] as left operand, and the transpose of m[depth, columns].
+  View<Element> operand(int64_t rows, int64_t depth, const float* m, int64_t stride) const {
+    return left_operand<P>(rows, depth, m, stride, left);
+  }
+  View<Element> transposed(int64_t depth, int64_t columns, const float* m, int64_t stride) const {
+    return transposed_operand<P>(depth, columns, m, stride, left);
   }
 };
 
-// block = lookups of the terms + rows . keys for queries [first, first + count), rows at their stride.
-static inline void score_block(const Plan& plan, const Workspace& w, int64_t first, int64_t count, const float* rows,
-                               int64_t stride) {
+// block = lookups of the terms + rows . keys for queries [first, first + count).
+template <class P>
+static inline void score_block(const Plan& plan, const Workspace<P>& w, int64_t first, int64_t count,
+                               const View<typename P::Element>& rows) {
   for (int64_t i = first; plan.relative() && i < first + count; ++i) {
     look_up(plan.grid, i, w.terms + i * plan.terms, w.block + (i - first) * plan.line);
   }
-  multiply(count, {rows + first * stride, stride, 1}, w.keys, plan.relative() ? w.block : nullptr, plan.line, w.block,
-           plan.line, plan.whole_n());
+  multiply(count, {rows.data + first * rows.row, rows.row, rows.col}, w.keys, plan.relative() ? w.block : nullptr,
+           plan.line, w.block, plan.line, plan.whole_n());
 }
 
 // Zeros of a row of P or G beyond its keys.
@@ -168,7 +189,8 @@ static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const flo
 
 // Row i of P with dropout applied, and its sums by place. A row of P may end where memory does: the sums, whose vectors
 // reach beyond a row, read the last one from a copy.
-static inline void keep_row(const Plan& plan, const Workspace& w, int64_t pair, int64_t i, const float* p) {
+template <class P>
+static inline void keep_row(const Plan& plan, const Workspace<P>& w, int64_t pair, int64_t i, const float* p) {
   const bool masked = plan.s.dropout > 0;
   if (masked) mask_row(plan, pair, i, p, w.kept + i * plan.row);
   if (!plan.relative()) return;
@@ -180,51 +202,59 @@ static inline void keep_row(const Plan& plan, const Workspace& w, int64_t pair, 
   sum_places(plan.grid, i, kept, w.sums + i * plan.terms);
 }
 
-// out[N, D] = m . b + sums . table, the first term added to what is there when `add`.
-static inline void multiply_with_table(const Plan& plan, const Workspace& w, const float* m, const Packed& b,
-                                       const Packed& table, float* out, int64_t stride, bool add) {
-  multiply(plan.n, {m, plan.row, 1}, b, add ? out : nullptr, stride, out, stride, plan.d);
+// out[N, D] = m . b + sums . table, m [N, row], the first term added to what is there when `add`.
+template <class P>
+static inline void multiply_with_table(const Plan& plan, const Workspace<P>& w, const float* m, const Packed<P>& b,
+                                       const Packed<P>& table, float* out, int64_t stride, bool add) {
+  multiply(plan.n, w.operand(plan.n, plan.n, m, plan.row), b, add ? out : nullptr, stride, out, stride, plan.d);
   if (plan.relative()) {
-    multiply(plan.n, {w.sums, plan.terms, 1}, table, out, stride, out, stride, plan.d);
+    multiply(plan.n, w.operand(plan.n, plan.places, w.sums, plan.terms), table, out, stride, out, stride, plan.d);
   }
 }
 
 // P, and with dropout and by place what keep_row makes of it.
-static void probabilities(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
+template <class P>
+static void probabilities(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* qkv, const Tables<P>& key,
                           float* p) {
   const float* q = qkv + plan.qkv_offset(pair);
+  const auto queries = left_operand<P>(plan.n, plan.d, q, plan.qkv_row, w.queries);
   pack_transposed(q + plan.y_row, plan.qkv_row, w.keys);
-  if (plan.relative()) {
-    multiply(plan.n, {q, plan.qkv_row, 1}, key.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
-  }
+  if (plan.relative()) multiply(plan.n, queries, key.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   for (int64_t first = 0; first < plan.n; first += kBlock) {
     const int64_t count = min_of(kBlock, plan.n - first);
-    score_block(plan, w, first, count, q, plan.qkv_row);
+    score_block(plan, w, first, count, queries);
     softmax_block(plan, count, w.block, p + first * plan.row);
     for (int64_t i = first; i < first + count; ++i) keep_row(plan, w, pair, i, p + i * plan.row);
   }
 }
 
-static void forward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
-                         const Tables& value, float* y, float* p) {
+template <class P>
+static void forward_pair(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* qkv, const Tables<P>& key,
+                         const Tables<P>& value, float* y, float* p) {
   pack_rows(qkv + plan.qkv_offset(pair) + 2 * plan.y_row, plan.qkv_row, w.first);
   probabilities(plan, w, pair, qkv, key, p);
   multiply_with_table(plan, w, plan.s.dropout > 0 ? w.kept : p, w.first, value.rows, y + plan.y_offset(pair),
                       plan.y_row, false);
 }
 
-void attention_forward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
-                       const float* value_v, const float* value_h, float* y, float* p) {
+template <class P>
+static void forward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
+                    const float* value_v, const float* value_h, float* y, float* p) {
   const Plan plan(s);
-  const int64_t table = Tables::floats(plan);
-  float* memory = static_cast<float*>(scratch(Scratch::packed, static_cast<size_t>(2 * table + 1) * sizeof(float)));
-  const Tables key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + table);
+  const size_t table = Tables<P>::bytes(plan);
+  char* memory = static_cast<char*>(scratch(Scratch::packed, 2 * table + 1));
+  const Tables<P> key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + table);
   parallel_for(plan.chunks, [&](int64_t chunk) {
-    const Workspace w(plan);
+    const Workspace<P> w(plan);
     for (int64_t pair = chunk * plan.per_chunk; pair < min_of(plan.pairs, (chunk + 1) * plan.per_chunk); ++pair) {
       forward_pair(plan, w, pair, qkv, key, value, y, p == nullptr ? w.scores : p + pair * plan.n * plan.row);
     }
   });
+}
+
+void attention_forward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
+                       const float* value_v, const float* value_h, float* y, float* p) {
+  (s.precision == Precision::bf16 ? forward<Bf16> : forward<Fp32>)(s, qkv, key_v, key_h, value_v, value_h, y, p);
 }
 
 // g = scale p (mask dp - D), D = sum p mask dp, for row i; dp is overwritten.
@@ -238,10 +268,12 @@ static inline void score_gradient_row(const Plan& plan, int64_t pair, int64_t i,
 }
 
 // G and C from dY, P and the packed V^T.
-static void score_gradients(const Plan& plan, const Workspace& w, int64_t pair, const float* p, const float* dy) {
+template <class P>
+static void score_gradients(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* p,
+                            const View<typename P::Element>& dy) {
   for (int64_t first = 0; first < plan.n; first += kBlock) {
     const int64_t count = min_of(kBlock, plan.n - first);
-    score_block(plan, w, first, count, dy, plan.y_row);
+    score_block(plan, w, first, count, dy);
     for (int64_t i = first; i < first + count; ++i) {
       float* g = w.scores + i * plan.row;
       score_gradient_row(plan, pair, i, p + i * plan.row, w.block + (i - first) * plan.line, g);
@@ -250,11 +282,19 @@ static void score_gradients(const Plan& plan, const Workspace& w, int64_t pair, 
   }
 }
 
+// to[columns, D] (+)= m^T b, the k of the product being the N queries.
+template <class P>
+static void multiply_transposed(const Plan& plan, const Workspace<P>& w, int64_t columns, const float* m, int64_t m_row,
+                                const Packed<P>& b, float* to, int64_t stride, bool add) {
+  multiply(columns, w.transposed(plan.n, columns, m, m_row), b, add ? to : nullptr, stride, to, stride, plan.d);
+}
+
 // p null: computed again, where G replaces it row by row.
-static void backward_pair(const Plan& plan, const Workspace& w, int64_t pair, const float* qkv, const Tables& key,
-                          const Tables& value, const float* p, const float* dy, float* dqkv, bool add, float* dtk,
+template <class P>
+static void backward_pair(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* qkv, const Tables<P>& key,
+                          const Tables<P>& value, const float* p, const float* dy, float* dqkv, bool add, float* dtk,
                           float* dtv) {
-  const int64_t n = plan.n, d = plan.d, row = plan.row, places = plan.places, stride = plan.qkv_row;
+  const int64_t n = plan.n, d = plan.d, row = plan.row, stride = plan.qkv_row;
   const float *q = qkv + plan.qkv_offset(pair), *out = dy + plan.y_offset(pair);
   const float *k = q + plan.y_row, *v = k + plan.y_row;
   float *dq = dqkv + plan.qkv_offset(pair), *dk = dq + plan.y_row, *dv = dk + plan.y_row;
@@ -268,28 +308,31 @@ static void backward_pair(const Plan& plan, const Workspace& w, int64_t pair, co
   pack_rows(k, stride, w.first);
   pack_rows(q, stride, w.second);
   pack_rows(out, plan.y_row, w.third);
-  multiply(n, {plan.s.dropout > 0 ? w.kept : p, 1, row}, w.third, add ? dv : nullptr, stride, dv, stride, d);
+  multiply_transposed(plan, w, n, plan.s.dropout > 0 ? w.kept : p, row, w.third, dv, stride, add);
+  const auto outputs = left_operand<P>(n, d, out, plan.y_row, w.queries);
   if (plan.relative()) {
-    multiply(places, {w.sums, 1, plan.terms}, w.third, dtv, d, dtv, d, d);
-    multiply(n, {out, plan.y_row, 1}, value.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
+    multiply_transposed(plan, w, plan.places, w.sums, plan.terms, w.third, dtv, d, true);
+    multiply(n, outputs, value.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   }
-  score_gradients(plan, w, pair, p, out);
-  multiply(n, {w.scores, 1, row}, w.second, add ? dk : nullptr, stride, dk, stride, d);
+  score_gradients(plan, w, pair, p, outputs);
+  multiply_transposed(plan, w, n, w.scores, row, w.second, dk, stride, add);
   multiply_with_table(plan, w, w.scores, w.first, key.rows, dq, stride, add);
-  if (plan.relative()) multiply(places, {w.sums, 1, plan.terms}, w.second, dtk, d, dtk, d, d);
+  if (plan.relative()) multiply_transposed(plan, w, plan.places, w.sums, plan.terms, w.second, dtk, d, true);
 }
 
-void attention_backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
-                        const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
-                        bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
+template <class P>
+static void backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
+                     const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv, bool add,
+                     float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
   const Plan plan(s);
-  const int64_t table = plan.places * plan.d, packed = Tables::floats(plan);
-  float* memory = static_cast<float*>(scratch(Scratch::packed, static_cast<size_t>(2 * packed + 1) * sizeof(float)));
+  const int64_t table = plan.places * plan.d;
+  const size_t packed = Tables<P>::bytes(plan);
+  char* memory = static_cast<char*>(scratch(Scratch::packed, 2 * packed + 1));
   float* partial =
       static_cast<float*>(scratch(Scratch::partial, static_cast<size_t>(2 * table * plan.chunks + 1) * sizeof(float)));
-  const Tables key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + packed);
+  const Tables<P> key(plan, key_v, key_h, memory), value(plan, value_v, value_h, memory + packed);
   parallel_for(plan.chunks, [&](int64_t chunk) {
-    const Workspace w(plan);
+    const Workspace<P> w(plan);
     float* own = partial + chunk * 2 * table;
     memset(own, 0, static_cast<size_t>(2 * table) * sizeof(float));
     for (int64_t pair = chunk * plan.per_chunk; pair < min_of(plan.pairs, (chunk + 1) * plan.per_chunk); ++pair) {
@@ -302,6 +345,14 @@ void attention_backward(const AttentionShape& s, const float* qkv, const float* 
     add_joined(plan.grid, plan.d, own, dkey_v, dkey_h);
     add_joined(plan.grid, plan.d, own + table, dvalue_v, dvalue_h);
   }
+}
+
+void attention_backward(const AttentionShape& s, const float* qkv, const float* key_v, const float* key_h,
+                        const float* value_v, const float* value_h, const float* p, const float* dy, float* dqkv,
+                        bool add, float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
+  const bool bf16 = s.precision == Precision::bf16;
+  (bf16 ? backward<Bf16> : backward<Fp32>)(s, qkv, key_v, key_h, value_v, value_h, p, dy, dqkv, add, dkey_v, dkey_h,
+                                           dvalue_v, dvalue_h);
 }
 
 }  // namespace ENTANGLE_ISA

@@ -1,5 +1,5 @@
 // The loops that ceilings are measured with.
-#include "engine/cpu/simd.h"
+#include "engine/cpu/precision.h"
 #include "engine/ops.h"
 #include "engine/parallel.h"
 
@@ -10,30 +10,47 @@ namespace ENTANGLE_ISA {
 // A fused multiply-add takes four or five cycles and two begin in each: ten independent chains keep both units busy.
 enum { kChains = 12, kBlock = kChains * kLanes, kMultiplyAddsPerChunk = 1536, kCopiesPerChunk = 1 << 18 };
 
-static inline void multiply_add_block(int64_t times, float a, float b, float* x) {
-  const vec factor = splat(a), term = splat(b);
+// Calls step(chain) `times` times for each of the chains at x.
+template <class F>
+static inline void run_chains(int64_t times, float* x, const F& step) {
   vec chain[kChains];
 #pragma GCC unroll 12
   for (int c = 0; c < kChains; ++c) chain[c] = load(x + c * kLanes);
   for (int64_t t = 0; t < times; ++t) {
 #pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) chain[c] = factor * chain[c] + term;
+    for (int c = 0; c < kChains; ++c) step(chain[c]);
   }
 #pragma GCC unroll 12
   for (int c = 0; c < kChains; ++c) store(x + c * kLanes, chain[c]);
 }
 
-void multiply_add(int64_t n, int64_t times, float a, float b, float* x) {
+template <class F>
+static inline void run_all(int64_t n, int64_t times, float* x, const F& step) {
   parallel_for(chunks_of(n, kMultiplyAddsPerChunk), [&](int64_t chunk) {
     const int64_t last = min_of(n, (chunk + 1) * kMultiplyAddsPerChunk);
     int64_t i = chunk * kMultiplyAddsPerChunk;
-    for (; i + kBlock <= last; i += kBlock) multiply_add_block(times, a, b, x + i);
+    for (; i + kBlock <= last; i += kBlock) run_chains(times, x + i, step);
     for_vectors(last - i, [&](int64_t j, int64_t count) {
       vec v = load_some(x + i + j, count);
-      for (int64_t t = 0; t < times; ++t) v = splat(a) * v + splat(b);
+      for (int64_t t = 0; t < times; ++t) step(v);
       store_some(x + i + j, v, count);
     });
   });
+}
+
+void multiply_add(int64_t n, int64_t times, float a, float b, float* x) {
+  run_all(n, times, x, [=](vec& v) { v = splat(a) * v + splat(b); });
+}
+
+void multiply_add_bf16(int64_t n, int64_t times, float a, float b, float* x) {
+  const float left[2] = {a, a};
+  Bf16::Element factor[2], terms[kLanes];
+  convert<Bf16>(left, Bf16::kStep, factor);
+  float right[kLanes * Bf16::kStep];
+  for (float& value : right) value = b;
+  convert<Bf16>(right, kLanes * Bf16::kStep, terms);
+  run_all(n, times * (2 / Bf16::kStep), x,
+          [&](vec& v) { entangle::cpu::ENTANGLE_ISA::multiply_add(v, factor, terms); });
 }
 
 void copy(int64_t n, const float* x, float* y) {

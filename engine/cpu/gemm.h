@@ -10,16 +10,11 @@
 //
 // A needs no packing because only broadcasts read it: a broadcast costs the same at any stride.
 //
-// An element is an fp32 number or, where the processor multiplies them, a pair of bf16 numbers that follow each other
-// along k: the tile is the same, each step of k then stands for two products.
+// An element is a number or a pair of them (engine/cpu/precision.h): the tile is the same.
 #pragma once
 
-#include "engine/cpu/simd.h"
+#include "engine/cpu/precision.h"
 #include "engine/parallel.h"
-
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
 namespace entangle {
 namespace cpu {
@@ -33,26 +28,6 @@ enum { kRows = 6, kVectors = 2 };  // 12 of 16
 enum { kRows = 4, kVectors = 2 };  // 8 of 16 (or of NEON's 32)
 #endif
 enum { kPanel = kVectors * kLanes, kDepth = 256 };  // kDepth: a panel of that many rows stays in the L1 cache
-
-// Where the elements of a matrix lie: (i, j) at data[i*row + j*col].
-template <class Element>
-struct View {
-  const Element* data;
-  int64_t row, col;
-};
-
-static inline void multiply_add(vec& sum, const float* a, const float* b) { sum += splat(*a) * load(b); }
-
-#if defined(__AVX512BF16__)
-// Two bf16 numbers, the one of the smaller k in the lower half.
-struct Bf16Pair {
-  uint32_t bits;
-};
-static inline void multiply_add(vec& sum, const Bf16Pair* a, const Bf16Pair* b) {
-  const __m512i x = _mm512_set1_epi32(static_cast<int>(a->bits)), y = _mm512_loadu_si512(b);
-  sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y));
-}
-#endif
 
 static inline int64_t packed_floats(int64_t depth, int64_t columns) {
   return chunks_of(columns, kPanel) * kPanel * depth;

@@ -5,7 +5,7 @@
 //                                     L2 cache; rectangles of dW are the work
 // Every element is summed by one thread in one order, whatever the number of threads.
 //
-// The precision is a template parameter: how operands become elements of gemm.h.
+// The precision (engine/cpu/precision.h) is a template parameter.
 #pragma once
 
 #include "engine/cpu/gemm.h"
@@ -18,66 +18,10 @@ namespace ENTANGLE_ISA {
 enum {
   kRowBlock = 48,                        // with its slice of x it fits the L2 cache
   kWeightRows = kLanes == 16 ? 48 : 24,  // rows of dW whose columns of dy are gathered at a time
-  kTaskRows = 256,                       // rows of dW of one task, at most
+  kTaskRows = 512,                       // rows of dW of one task, at most: each task packs x again
   kTaskColumns = 256,                    // its columns: kDepth packed rows of x take a quarter of a megabyte
   kAhead = 8,                            // rows that are prefetched: the next one begins too far off for the hardware
 };
-
-// Operands as they are.
-struct Fp32 {
-  typedef float Element;
-  enum { kStep = 1, kInPlace = true };  // values along k in one element; whether x and dy need no conversion
-  // n values that follow each other along k.
-  static inline void convert(const float* from, int64_t n, float* to) {
-    memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
-  }
-  // kStep rows of n values, each row one step of k.
-  static inline void interleave(const float* row, const float*, int64_t n, float* to) {
-    for_vectors(n, [&](int64_t i, int64_t count) { store_some(to + i, load_some(row + i, count), count); });
-  }
-};
-
-// Operands rounded to bf16, sums in fp32: in pairs where the processor multiplies pairs, else as fp32 numbers, which
-// gives the same products.
-#if defined(__AVX512BF16__)
-struct Bf16 {
-  typedef Bf16Pair Element;
-  enum { kStep = 2, kInPlace = false };
-  static inline void convert(const float* from, int64_t n, Bf16Pair* to) {
-    ivec even, odd;  // lanes of two vectors, the second one's counted from kLanes
-    for (int i = 0; i < kLanes; ++i) {
-      even[i] = 2 * i;
-      odd[i] = 2 * i + 1;
-    }
-    for_vectors(chunks_of(n, 2), [&](int64_t i, int64_t count) {
-      const int64_t left = n - 2 * i;
-      const vec first = load_some(from + 2 * i, min_of(left, kLanes));
-      const vec second = left > kLanes ? load_some(from + 2 * i + kLanes, min_of(left - kLanes, kLanes)) : vec{};
-      put_pairs(__builtin_shuffle(first, second, even), __builtin_shuffle(first, second, odd), count, to + i);
-    });
-  }
-  static inline void interleave(const float* row, const float* next, int64_t n, Bf16Pair* to) {
-    for_vectors(n, [&](int64_t i, int64_t count) {
-      put_pairs(load_some(row + i, count), next != nullptr ? load_some(next + i, count) : vec{}, count, to + i);
-    });
-  }
-  static inline void put_pairs(vec low, vec high, int64_t count, Bf16Pair* to) {
-    const ivec pairs = ((bf16_bits(low) >> 16) & 0xffff) | bf16_bits(high);
-    store_some(reinterpret_cast<float*>(to), reinterpret_cast<vec>(pairs), count);
-  }
-};
-#else
-struct Bf16 {
-  typedef float Element;
-  enum { kStep = 1, kInPlace = false };
-  static inline void convert(const float* from, int64_t n, float* to) { interleave(from, nullptr, n, to); }
-  static inline void interleave(const float* row, const float*, int64_t n, float* to) {
-    for_vectors(n, [&](int64_t i, int64_t count) {
-      store_some(to + i, reinterpret_cast<vec>(bf16_bits(load_some(row + i, count))), count);
-    });
-  }
-};
-#endif
 
 // A weight, packed for products with rows of `depth` values.
 template <class P>
@@ -115,7 +59,7 @@ static PackedWeight<P> pack_forward(const LinearShape& s, const float* w, const 
       const int64_t column = panel * kPanel + j;
       const bool inside = column < packed.columns;
       packed.start[column] = inside && b != nullptr ? b[(column / s.out) * s.b_group + column % s.out] : 0.0f;
-      if (inside) P::convert(weight_row(s, w, column), s.in, row);
+      if (inside) convert<P>(weight_row(s, w, column), s.in, row);
       for (int64_t k = 0; k < steps; ++k) to[k * kPanel + j] = inside ? row[k] : typename P::Element{};
     }
   });
@@ -133,7 +77,7 @@ static PackedWeight<P> pack_backward(const LinearShape& s, const float* w, void*
     for (int64_t k = 0; k < steps; ++k, to += kPanel) {
       const int64_t row = k * P::kStep;
       const float* next = P::kStep > 1 && row + 1 < packed.depth ? weight_row(s, w, row + 1) + first : nullptr;
-      P::interleave(weight_row(s, w, row) + first, next, count, to);
+      interleave<P>(weight_row(s, w, row) + first, next, count, to);
       for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
     }
   });
@@ -144,20 +88,20 @@ static PackedWeight<P> pack_backward(const LinearShape& s, const float* w, void*
 template <class P>
 static void multiply_block(int64_t rows, const float* x, const PackedWeight<P>& w, float* y, bool add) {
   const int64_t steps = w.steps();
-  const typename P::Element* a = reinterpret_cast<const typename P::Element*>(x);
-  if (!P::kInPlace) {
-    typename P::Element* converted = static_cast<typename P::Element*>(
-        scratch(Scratch::tile, static_cast<size_t>(rows * steps) * sizeof(typename P::Element)));
-    for (int64_t r = 0; r < rows; ++r) P::convert(x + r * w.depth, w.depth, converted + r * steps);
-    a = converted;
-  }
-  multiply_packed(rows, w.columns, steps, View<typename P::Element>{a, steps, 1}, w.panels, y, w.columns, w.start, add);
+  void* memory = P::kInPlace ? nullptr : scratch(Scratch::tile, static_cast<size_t>(rows * steps) * sizeof(float));
+  const auto a = left_operand<P>(rows, w.depth, x, w.depth, static_cast<typename P::Element*>(memory));
+  multiply_packed(rows, w.columns, steps, a, w.panels, y, w.columns, w.start, add);
 }
 
 // A rectangle of dW: rows [row, row + rows) of all groups one after another, columns [column, column + columns).
 struct WeightTask {
   int64_t row, rows, column, columns;
 };
+
+// Brings n values into the L1 cache.
+static inline void prefetch(int64_t n, const float* from) {
+  for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(from + j);
+}
 
 // Packs rows [0, rows) of x for a task's columns.
 template <class P>
@@ -170,32 +114,32 @@ static inline void pack_activations(const WeightTask& task, int64_t rows, const 
     for (int64_t at = 0; at < task.columns; at += kPanel) {
       const int64_t count = min_of(kPanel, task.columns - at);
       typename P::Element* to = packed + at * steps + k * kPanel;
-      for (int64_t j = 0; j < P::kStep * kPanel; j += 16) __builtin_prefetch(row + kAhead * x_row + at + j);
-      P::interleave(row + at, next == nullptr ? nullptr : next + at, count, to);
+      for (int step = 0; step < P::kStep; ++step) prefetch(kPanel, row + (kAhead + step) * x_row + at);
+      interleave<P>(row + at, next == nullptr ? nullptr : next + at, count, to);
       for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
     }
   }
 }
 
 // Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
-// into a few sets of the cache.
+// into a few sets of the cache. Adds the columns' sums to db unless that is null.
 template <class P>
 static inline void gather_columns(int64_t rows, int64_t columns, const float* dy, int64_t dy_row,
-                                  typename P::Element* to) {
+                                  typename P::Element* to, float* db) {
+  vec sums[kWeightRows / kLanes] = {};
+  const auto add = [&](const float* row) {
+    for_vectors(columns, [&](int64_t j, int64_t count) { sums[j / kLanes] += load_some(row + j, count); });
+  };
   for (int64_t r = 0; r < rows; r += P::kStep, to += kWeightRows) {
-    const float* row = dy + r * dy_row;
-    for (int64_t j = 0; j < P::kStep * kWeightRows; j += 16) __builtin_prefetch(row + 2 * kAhead * dy_row + j);
-    P::interleave(row, r + 1 < rows ? row + dy_row : nullptr, columns, to);
+    const float *row = dy + r * dy_row, *next = r + 1 < rows ? row + dy_row : nullptr;
+    for (int step = 0; step < P::kStep; ++step) prefetch(kWeightRows, row + (2 * kAhead + step) * dy_row);
+    interleave<P>(row, next, columns, to);
+    if (db == nullptr) continue;
+    add(row);
+    if (P::kStep == 2 && next != nullptr) add(next);
   }
-}
-
-// sums[j] += sum_r x[r, j] for `columns` <= kWeightRows columns.
-static inline void add_column_sums(int64_t rows, int64_t columns, const float* x, int64_t x_row, float* sums) {
-  vec sum[kWeightRows / kLanes] = {};
-  for (int64_t r = 0; r < rows; ++r) {
-    for_vectors(columns, [&](int64_t j, int64_t count) { sum[j / kLanes] += load_some(x + r * x_row + j, count); });
-  }
-  for_vectors(columns, [&](int64_t j, int64_t count) { put(sums + j, sum[j / kLanes], count, true); });
+  if (db == nullptr) return;
+  for_vectors(columns, [&](int64_t j, int64_t count) { put(db + j, sums[j / kLanes], count, true); });
 }
 
 // dW += dy^T x for a task's rectangle, and db for its rows unless null.
@@ -214,9 +158,8 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
     for (int64_t row = task.row, count; row < end; row += count) {
       const int64_t group = row / s.out, in_group = row % s.out;
       count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
-      const float* columns = dy + first * outputs + row;
-      gather_columns<P>(rows, count, columns, outputs, gathered);
-      if (db != nullptr) add_column_sums(rows, count, columns, outputs, db + group * s.b_group + in_group);
+      gather_columns<P>(rows, count, dy + first * outputs + row, outputs, gathered,
+                        db == nullptr ? nullptr : db + group * s.b_group + in_group);
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
         multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,

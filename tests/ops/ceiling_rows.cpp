@@ -8,11 +8,14 @@
 namespace entangle {
 namespace {
 
+// bf16 numbers both.
+constexpr float kA = 0.75f, kB = -0.4140625f;
+
 template <class T>
-reference::Array<T> multiply_add(const reference::Array<T>& x, int64_t times, double a, double b) {
+reference::Array<T> multiply_add(const reference::Array<T>& x, int64_t times, bool bf16) {
   reference::Array<T> y = x;
   for (T& e : y) {
-    for (int64_t t = 0; t < times; ++t) e = T(a) * e + T(b);
+    for (int64_t t = 0; t < times; ++t) e = bf16 ? e + T(kA) * T(kB) + T(kA) * T(kB) : T(kA) * e + T(kB);
   }
   return y;
 }
@@ -24,27 +27,30 @@ std::vector<float> draw(int64_t n) {
   return values;
 }
 
-std::vector<float> run_multiply_add(const std::vector<float>& x, int64_t times, DeviceKind device, Faults& faults) {
+template <class Kernel>
+std::vector<float> run_multiply_add(const Kernel& kernel, const std::vector<float>& x, int64_t times, DeviceKind device,
+                                    Faults& faults) {
   Guarded buffer(static_cast<int64_t>(x.size()), device);
   buffer.set(x);
-  kernels::multiply_add.on(device)(buffer.count(), times, 0.75f, -0.5f, buffer.data());
+  kernel.on(device)(buffer.count(), times, kA, kB, buffer.data());
   buffer.check("x", faults);
   return buffer.values();
 }
 
-Faults check_multiply_add() {
+template <class Kernel>
+Faults check_multiply_add(const Kernel& kernel, bool bf16) {
   const SettingsScope restore;
   Faults faults;
   for (const int64_t n : {1, 191, 1537, 6001}) {
     const std::vector<float> x = draw(n);
     for (const int64_t times : {0, 1, 9}) {
-      const auto want = multiply_add(reference::Array<reference::Bounded>(x.begin(), x.end()), times, 0.75, -0.5);
+      const auto want = multiply_add(reference::Array<reference::Bounded>(x.begin(), x.end()), times, bf16);
       for (const Place& place : places()) {
         place.choose();
         std::vector<float> once;
         for (const Variation& variation : variations_of(place.device)) {
           variation.choose();
-          const std::vector<float> got = run_multiply_add(x, times, place.device, faults);
+          const std::vector<float> got = run_multiply_add(kernel, x, times, place.device, faults);
           if (once.empty()) once = got;
           compare_bits(describe(place.name + ", " + variation.name + ", elements", {n}), got, once, faults);
         }
@@ -56,10 +62,18 @@ Faults check_multiply_add() {
 }
 
 // As the ceiling is measured (tools/common/ceilings.cpp).
-const Row multiply_add_row("multiply_add", {"multiply_add"}, check_multiply_add, [](DeviceKind device) {
+template <class Kernel>
+void time_multiply_add(const Kernel& kernel, DeviceKind device) {
   const int64_t n = 8 * 1536 * threads();
-  kernels::multiply_add.on(device)(n, 1000, 0.5f, 0.5f, Tensor::zeros({n}, device).data());
-});
+  kernel.on(device)(n, 1000, 0.5f, 0.5f, Tensor::zeros({n}, device).data());
+}
+
+const Row multiply_add_row(
+    "multiply_add", {"multiply_add"}, [] { return check_multiply_add(kernels::multiply_add, false); },
+    [](DeviceKind device) { time_multiply_add(kernels::multiply_add, device); });
+const Row multiply_add_bf16_row(
+    "multiply_add_bf16", {"multiply_add_bf16"}, [] { return check_multiply_add(kernels::multiply_add_bf16, true); },
+    [](DeviceKind device) { time_multiply_add(kernels::multiply_add_bf16, device); });
 
 Faults check_copy() {
   const SettingsScope restore;

@@ -106,6 +106,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
   expect_cost(costs::sum_squares(5, given, &sum), 0, 5 * kFloat + 8);
   expect_cost(costs::adamw(3, {}, &sum, into, into, into, into), 0, (4 * 3 + 4 * 3) * kFloat + 8);
   expect_cost(costs::multiply_add(10, 7, 1, 1, into), 140, 20 * kFloat);
+  expect_cost(costs::multiply_add_bf16(10, 7, 1, 1, into), 280, 20 * kFloat);
   expect_cost(costs::copy(5, given, into), 0, 10 * kFloat);
 }
 

@@ -4,7 +4,6 @@
 
 #include "engine/check.h"
 #include "engine/rng.h"
-#include "tools/common/config.h"
 
 namespace entangle {
 namespace {
@@ -16,20 +15,23 @@ Tensor draw(const Shape& shape, uint64_t index) {
   return t;
 }
 
-// A layer whose weight [out, in] is cut from one with rows of `row` elements.
-LinearShape plain(int64_t rows, int64_t in, int64_t out, int64_t row) { return {rows, in, out, 1, row, 0, 0}; }
-
 }  // namespace
 
-std::vector<Layer> layers_of(const std::string& space, int64_t batch) {
-  const Config config = load_config(space, {});
+std::vector<Layer> layers_of(const std::string& space, const Config& config, int64_t batch) {
   const SupernetConfig& m = config.model;
   const Architecture a = config.space.largest();
   const int64_t patches = m.side() * m.side(), pixels = m.in_channels * m.patch_size * m.patch_size;
   const int64_t rows = batch * m.tokens(), width = a.embed_dim, attention = a.num_heads[0] * m.head_dim;
   const int64_t hidden = hidden_width(width, a.mlp_ratio[0]), super_attention = m.num_heads * m.head_dim;
   const int64_t super_hidden = hidden_width(m.embed_dim, m.mlp_ratio);
-  const LinearShape qkv = {rows, width, attention, 3, m.embed_dim, super_attention * m.embed_dim, super_attention};
+  // A layer whose weight [out, in] is cut from one with rows of `row` elements.
+  const auto plain = [&](int64_t layer_rows, int64_t in, int64_t out, int64_t row) {
+    return LinearShape{layer_rows, in, out, 1, row, 0, 0, m.precision};
+  };
+  LinearShape qkv = plain(rows, width, attention, m.embed_dim);
+  qkv.groups = 3;
+  qkv.w_group = super_attention * m.embed_dim;
+  qkv.b_group = super_attention;
   return {{space, "patch", plain(batch * patches, pixels, width, pixels), 1, false},
           {space, "qkv", qkv, a.depth, true},
           {space, "proj", plain(rows, attention, width, super_attention), a.depth, true},

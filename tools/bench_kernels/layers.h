@@ -7,6 +7,7 @@
 #include "engine/ops.h"
 #include "engine/tensor.h"
 #include "tools/bench_kernels/rivals.h"
+#include "tools/common/config.h"
 
 namespace entangle {
 
@@ -17,8 +18,8 @@ struct Layer {
   bool input_needs_gradient;
 };
 
-// Patch projection, qkv, proj, fc1, fc2, head. `space` is a configuration as the programs take it.
-std::vector<Layer> layers_of(const std::string& space, int64_t batch);
+// Patch projection, qkv, proj, fc1, fc2, head of a configuration, which `space` names.
+std::vector<Layer> layers_of(const std::string& space, const Config& config, int64_t batch);
 
 // What is computed: y = x w^T, dx = dy w, or dw += dy^T x.
 enum class Pass { forward, input, weight };

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/check.h"
@@ -14,35 +15,40 @@
 #include "tools/bench_kernels/sweeps.h"
 #include "tools/common/ceilings.h"
 #include "tools/common/cli.h"
+#include "tools/common/config.h"
 
 namespace {
 
 using namespace entangle;
 
 // Printed before and after: per cent are of the first, and two that differ tell of a disturbed run.
-Ceilings measure_ceilings(const char* when) {
-  const Ceilings ceilings = {measure_gflops_ceiling(), measure_copy_ceiling()};
-  std::printf("%s: %s on %d threads, FMA %.1f GFLOP/s, copy %.1f GB/s\n", when, name_of(cpu_path()), threads(),
-              ceilings.gflops, ceilings.copy);
+Ceilings measure_ceilings(const char* when, Precision precision) {
+  const Ceilings ceilings = {measure_gflops_ceiling(DeviceKind::cpu, precision), measure_copy_ceiling()};
+  std::printf("%s: %s on %d threads, multiply-adds %.1f GFLOP/s, copy %.1f GB/s\n", when, name_of(cpu_path()),
+              threads(), ceilings.gflops, ceilings.copy);
   return ceilings;
 }
 
-void run_benchmarks(std::vector<char*> benchmark_arguments, const std::vector<std::string>& spaces, int64_t batch,
+// A configuration and how it was named.
+using NamedConfig = std::pair<std::string, Config>;
+
+void run_benchmarks(std::vector<char*> benchmark_arguments, const std::vector<NamedConfig>& spaces, int64_t batch,
                     int64_t rounds) {
   int count = static_cast<int>(benchmark_arguments.size());
   benchmark::Initialize(&count, benchmark_arguments.data());
   CHECK(count <= 1, "unknown flag ", benchmark_arguments[1],
         "; Google Benchmark has --benchmark_filter=REGEX and others");
-  const Ceilings ceilings = measure_ceilings("before");
+  const Precision precision = spaces.at(0).second.model.precision;
+  const Ceilings ceilings = measure_ceilings("before", precision);
   const std::vector<Rival> rivals = load_rivals(threads());
   std::vector<ProductTimes> times;
-  for (const std::string& space : spaces) {
-    register_products(layers_of(space, batch), rivals, ceilings.gflops, rounds, times);
-    register_sweeps(space, batch, ceilings);
+  for (const auto& [space, config] : spaces) {
+    register_products(layers_of(space, config, batch), rivals, ceilings.gflops, rounds, times);
+    register_sweeps(space, config, batch, ceilings);
   }
   benchmark::RunSpecifiedBenchmarks();
   print_totals(times, rivals);
-  measure_ceilings("after");
+  measure_ceilings("after", precision);
   benchmark::Shutdown();
 }
 
@@ -51,9 +57,10 @@ void run_benchmarks(std::vector<char*> benchmark_arguments, const std::vector<st
 int main(int argc, char** argv) {
   Program program(
       "Times the kernels of a training step at the sizes of the largest subnets. Products are timed in turn with "
-      "OpenBLAS "
-      "and oneDNN (their GFLOP/s stand beside ours) and summed at the end. Takes the flags of Google Benchmark.",
+      "OpenBLAS and oneDNN in fp32 (their GFLOP/s stand beside ours) and summed at the end. Takes the flags of Google "
+      "Benchmark.",
       "  ./bench_kernels\n"
+      "  ./bench_kernels --precision bf16\n"
       "  ./bench_kernels --spaces T --benchmark_filter=fc\n"
       "  ./bench_kernels --threads 1 --benchmark_filter=attention --benchmark_out=FILE --benchmark_out_format=json\n");
   std::vector<std::string> spaces = {"T", "S", "B"};
@@ -68,6 +75,8 @@ int main(int argc, char** argv) {
   return program.run(static_cast<int>(own.size()), own.data(), [&] {
     CHECK(batch >= 1 && batch <= 65536, "--batch is ", batch, ", but must lie in 1 .. 65536");
     CHECK(rounds >= 1 && rounds <= 1000, "--rounds is ", rounds, ", but must lie in 1 .. 1000");
-    run_benchmarks(of_benchmark, spaces, batch, rounds);
+    std::vector<NamedConfig> configs;
+    for (const std::string& space : spaces) configs.push_back({space, load_config(space, program.settings())});
+    run_benchmarks(of_benchmark, configs, batch, rounds);
   });
 }

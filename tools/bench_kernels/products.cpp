@@ -35,8 +35,9 @@ double fastest_call(const std::function<void()>& call) {
   return best;
 }
 
-// Whether the rival computes what ours computes: from a cleared result, within what the sums may round differently.
-bool agrees(LayerOperands& operands, Pass pass, const Rival& rival) {
+// Whether the rival computes what ours computes: from a cleared result, within what the sums may round differently, and in
+// bf16 the operands.
+bool agrees(LayerOperands& operands, Pass pass, Precision precision, const Rival& rival) {
   const Tensor& result = operands.result(pass);
   std::vector<float> computed[2];
   for (int i = 0; i < 2; ++i) {
@@ -49,7 +50,7 @@ bool agrees(LayerOperands& operands, Pass pass, const Rival& rival) {
     difference = std::max(difference, std::fabs(static_cast<double>(computed[0][i]) - computed[1][i]));
     largest = std::max(largest, std::fabs(static_cast<double>(computed[0][i])));
   }
-  return largest > 0 && difference <= 1e-5 * largest;  // false for a NaN, too
+  return largest > 0 && difference <= (precision == Precision::bf16 ? 1e-2 : 1e-5) * largest;  // false for a NaN, too
 }
 
 // Every iteration is a round in which each takes its turn; its time is ours.
@@ -57,7 +58,7 @@ void run_product(benchmark::State& state, const Layer& layer, Pass pass, const s
                  double gflops_ceiling, std::vector<ProductTimes>& times) {
   LayerOperands operands(layer);
   for (const Rival& rival : rivals) {
-    if (!agrees(operands, pass, rival)) {
+    if (!agrees(operands, pass, layer.shape.precision, rival)) {
       state.SkipWithError((rival.name + " computes something else").c_str());
       return;
     }

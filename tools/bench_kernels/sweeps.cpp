@@ -11,7 +11,6 @@
 #include "engine/parallel.h"
 #include "engine/tensor.h"
 #include "nn/cost.h"
-#include "tools/common/config.h"
 
 namespace entangle {
 namespace {
@@ -29,8 +28,7 @@ struct Sizes {
   AttentionShape attention;
 };
 
-Sizes sizes_of(const std::string& space, int64_t batch) {
-  const Config config = load_config(space, {});
+Sizes sizes_of(const Config& config, int64_t batch) {
   const SupernetConfig& m = config.model;
   const Architecture a = config.space.largest();
   AttentionShape s = {};
@@ -40,6 +38,7 @@ Sizes sizes_of(const std::string& space, int64_t batch) {
   s.head_dim = m.head_dim;
   s.side = m.side();
   s.max_relative_position = m.relative_position ? m.max_relative_position : 0;
+  s.precision = m.precision;
   s.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(m.head_dim)));
   return {batch,
           m.tokens(),
@@ -171,8 +170,8 @@ void register_adamw(const std::string& space, int64_t n, const Ceilings& ceiling
 
 }  // namespace
 
-void register_sweeps(const std::string& space, int64_t batch, const Ceilings& ceilings) {
-  const Sizes sizes = sizes_of(space, batch);
+void register_sweeps(const std::string& space, const Config& config, int64_t batch, const Ceilings& ceilings) {
+  const Sizes sizes = sizes_of(config, batch);
   const int64_t rows = batch * sizes.tokens;
   register_attention(space, sizes.attention, ceilings);
   register_layer_norm(space, rows, sizes.width, ceilings);

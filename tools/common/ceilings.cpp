@@ -47,12 +47,13 @@ int64_t copied_floats(DeviceKind device) {
   return std::clamp<int64_t>(4 * cache, 64 << 20, 512 << 20) / static_cast<int64_t>(sizeof(float));
 }
 
-double multiply_add_gflops() {
+template <class Kernel>
+double multiply_add_gflops(const Kernel& multiply_adds) {
   // 3 MFLOP per block of 1536 elements. Eight blocks for each thread take less than a time slice of the scheduler, so
   // some of the runs have every core to themselves even when others compute too.
   constexpr int64_t kTimes = 1000, kElements = 8 * 1536;
   std::vector<float> x(static_cast<size_t>(kElements * threads()), 1.0f);
-  const auto kernel = kernels::multiply_add.on(DeviceKind::cpu);
+  const auto kernel = multiply_adds.on(DeviceKind::cpu);
   const int64_t n = static_cast<int64_t>(x.size());
   const double seconds = fastest(0.25, [&] { kernel(n, kTimes, 0.5f, 0.5f, x.data()); });
   return 1e-9 * static_cast<double>(kernel.cost(n, kTimes, 0.5f, 0.5f, x.data()).flops) / seconds;
@@ -75,7 +76,9 @@ double product_gflops(DeviceKind device, Precision precision) {
 }  // namespace
 
 double measure_gflops_ceiling(DeviceKind device, Precision precision) {
-  return device == DeviceKind::cpu ? multiply_add_gflops() : product_gflops(device, precision);
+  if (device != DeviceKind::cpu) return product_gflops(device, precision);
+  return precision == Precision::bf16 ? multiply_add_gflops(kernels::multiply_add_bf16)
+                                      : multiply_add_gflops(kernels::multiply_add);
 }
 
 double measure_copy_ceiling(DeviceKind device) {

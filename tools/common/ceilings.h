@@ -6,8 +6,8 @@
 
 namespace entangle {
 
-// Fused multiply-adds in registers on all threads, with the instruction-set path in use. The best of the many short runs
-// of 0.25 s, so that a short disturbance does not lower the ceiling.
+// Multiply-adds in registers on all threads, fused ones or in bf16 those of pairs, with the instruction-set path in use.
+// The best of the many short runs of 0.25 s, so that a short disturbance does not lower the ceiling.
 // On a CUDA device it is the rate of a large plain product in that precision, through cuBLAS.
 double measure_gflops_ceiling(DeviceKind device = DeviceKind::cpu, Precision precision = Precision::fp32);
 

@@ -103,7 +103,7 @@ Program::Program(const std::string& summary, const std::string& examples) : app_
       ->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
   app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(whole_number())->type_name("N");
-  setting("--precision", "MODEL.precision", "of the operands of linear layers: fp32 or bf16");
+  setting("--precision", "MODEL.precision", "of the operands of matrix products: fp32 or bf16");
   app_.get_option("--precision")->check(CLI::IsMember({"fp32", "bf16"}));
 }
 
