@@ -9,11 +9,11 @@ using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
 
 // table[0] advances the remainder by one byte; table[k] is the effect of a byte that k zero bytes follow, so eight
 // bytes are taken in at once ("slicing by eight", Kounavis and Berry, 2005).
-CrcTables make_crc_tables() {
+CrcTables make_crc_tables(uint32_t polynomial) {
   CrcTables table;
   for (uint32_t byte = 0; byte < 256; ++byte) {
     uint32_t remainder = byte;
-    for (int bit = 0; bit < 8; ++bit) remainder = (remainder >> 1) ^ (0xEDB88320u & (0u - (remainder & 1)));
+    for (int bit = 0; bit < 8; ++bit) remainder = (remainder >> 1) ^ (polynomial & (0u - (remainder & 1)));
     table[0][byte] = remainder;
   }
   for (size_t k = 1; k < table.size(); ++k) {
@@ -29,10 +29,7 @@ uint32_t little_endian(const uint8_t* p) {
          static_cast<uint32_t>(p[3]) << 24;
 }
 
-}  // namespace
-
-uint32_t crc32(const uint8_t* bytes, size_t size, uint32_t before) {
-  static const CrcTables table = make_crc_tables();
+uint32_t check_sum(const CrcTables& table, const uint8_t* bytes, size_t size, uint32_t before) {
   uint32_t crc = ~before;
   for (; size >= 8; bytes += 8, size -= 8) {
     const uint32_t low = crc ^ little_endian(bytes), high = little_endian(bytes + 4);
@@ -41,6 +38,18 @@ uint32_t crc32(const uint8_t* bytes, size_t size, uint32_t before) {
   }
   for (; size > 0; ++bytes, --size) crc = (crc >> 8) ^ table[0][(crc ^ *bytes) & 255];
   return ~crc;
+}
+
+}  // namespace
+
+uint32_t crc32(const uint8_t* bytes, size_t size, uint32_t before) {
+  static const CrcTables table = make_crc_tables(0xEDB88320u);
+  return check_sum(table, bytes, size, before);
+}
+
+uint32_t crc32c(const uint8_t* bytes, size_t size, uint32_t before) {
+  static const CrcTables table = make_crc_tables(0x82F63B78u);
+  return check_sum(table, bytes, size, before);
 }
 
 }  // namespace entangle

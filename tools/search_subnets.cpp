@@ -12,12 +12,14 @@
 #include "search/search_log.h"
 #include "tools/common/cli.h"
 #include "tools/common/counting_dataset.h"
+#include "tools/common/environment.h"
 #include "tools/common/latency.h"
 #include "tools/common/model_costs.h"
 #include "tools/common/models.h"
 #include "tools/common/progress.h"
 #include "tools/common/ranking.h"
 #include "tools/common/report.h"
+#include "tools/common/run_board.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/search_report.h"
 
@@ -44,7 +46,7 @@ struct Flags {
   std::vector<std::string> compare;
   int64_t verify = 10;
   double rank_timeout = 600;
-  bool no_report = false;
+  bool no_report = false, tensorboard = false;
   std::vector<std::string> settings;
 };
 
@@ -127,6 +129,7 @@ struct Workplace {
   const CostTable& costs;
   Ranking& ranking;
   int64_t images;
+  DeviceKind device;
 };
 
 // Of several processes the first measures, while the others are idle; then they read what it found.
@@ -165,10 +168,19 @@ std::vector<Range> report_feasible(const CostTable& costs, const SearchOptions& 
   return out;
 }
 
-SearchResult run_search(const Workplace& place, const SearchOptions& options, SearchLog& log) {
+std::unique_ptr<SearchBoard> board_of(const Workplace& place, const std::string& name) {
+  if (!place.flags.tensorboard || !place.ranks.first()) return nullptr;
+  const auto words = environment(place.device, place.ranks.size());
+  return std::make_unique<SearchBoard>(place.run.path(), name, board_texts(place.model.config, words));
+}
+
+// `name` is the log's, without its ending.
+SearchResult run_search(const Workplace& place, const SearchOptions& options, const std::string& name, SearchLog& log) {
+  const std::unique_ptr<SearchBoard> board = board_of(place, name);
   Progress progress(options.population * options.generations);
   double best = 0;
   const auto report = [&](const Candidate& candidate, int64_t done, int64_t) {
+    if (board != nullptr) board->follow();
     if (!candidate.stopped) best = std::max(best, candidate.accuracy);
     progress.update(
         done, format("%s  generation %lld  candidate %lld  top-1 %s%.2f %%  best %.2f %%", options.algorithm.c_str(),
@@ -176,42 +188,18 @@ SearchResult run_search(const Workplace& place, const SearchOptions& options, Se
                      candidate.stopped ? "at most " : "", 100 * candidate.accuracy, 100 * best));
     return !place.ranking.stopped();
   };
-  return search(place.costs, options, place.ranking, log, report);
+  SearchResult result = search(place.costs, options, place.ranking, log, report);
+  if (board != nullptr && result.finished) board->finish();
+  return result;
 }
 
 // The first rank writes the log. The others read what it has when the search begins, all at the same candidate.
 SearchLog open_log(const Workplace& place, const SearchOptions& options, const std::string& name) {
-  const std::string path = place.run.file(name);
+  const std::string path = place.run.file(name + ".jsonl");
   if (place.ranks.size() == 1) return SearchLog(path);
   if (place.ranks.first()) SearchLog(path).open(place.costs.space(), options);  // begun, and without a torn line
   place.ranks.gather(0);
   return SearchLog(path, place.ranks.first() ? SearchLog::Access::write : SearchLog::Access::read);
-}
-
-void report_work(const SearchResult& result, const RankingWork& work, int64_t images) {
-  int64_t looked_at = 0, given_up = 0;
-  for (const Candidate& candidate : result.candidates) {
-    looked_at += candidate.images;
-    given_up += candidate.stopped;
-  }
-  const double all = static_cast<double>(images) * static_cast<double>(result.candidates.size());
-  std::printf("%lld of %zu candidates were given up: %.1f %% of the images looked at", static_cast<long long>(given_up),
-              result.candidates.size(), 100 * static_cast<double>(looked_at) / all);
-  if (work.unstopped > 0) {
-    std::printf("; of the work in blocks %.1f %% done: %.1f %% less by giving up, %.1f %% less by shared beginnings",
-                100 * static_cast<double>(work.blocks) / static_cast<double>(work.unstopped),
-                100 - 100 * static_cast<double>(work.unshared) / static_cast<double>(work.unstopped),
-                100 * static_cast<double>(work.unshared - work.blocks) / static_cast<double>(work.unstopped));
-  }
-  std::printf("\n");
-}
-
-void report_best(const SearchResult& result, int64_t images) {
-  const Candidate& best = result.best;
-  std::printf("best of %zu: top-1 %.2f %% on %lld held-out images, %lld parameters, generation %lld\n%s\n",
-              result.candidates.size(), 100 * best.accuracy, static_cast<long long>(images),
-              static_cast<long long>(get(best.costs, Metric::params)), static_cast<long long>(best.generation),
-              best.architecture.to_json().c_str());
 }
 
 // The front's subnets, evenly spread, filled up with random ones, cut out and timed.
@@ -275,8 +263,8 @@ bool compare(const Workplace& place, SearchOptions options, const std::vector<Ra
   std::vector<NamedResult> searches = {{options.algorithm, std::move(result)}};
   for (const std::string& name : place.flags.compare) {
     options.algorithm = name;
-    SearchLog log = open_log(place, options, "search-" + name + ".jsonl");
-    searches.push_back({name, run_search(place, options, log)});
+    SearchLog log = open_log(place, options, "search-" + name);
+    searches.push_back({name, run_search(place, options, "search-" + name, log)});
     if (!searches.back().result.finished) return false;
   }
   std::printf("%s", comparison_table(searches, options.objective_metrics(), ranges).c_str());
@@ -296,8 +284,8 @@ void write_results(const Workplace& place, const SearchResult& result, const std
 void search_run(const Workplace& place, const SearchOptions& options, const DataSource& source,
                 const CountingDataset& test_images) {
   const std::vector<Range> ranges = report_feasible(place.costs, options);
-  SearchLog log = open_log(place, options, "search.jsonl");
-  const SearchResult result = run_search(place, options, log);
+  SearchLog log = open_log(place, options, "search");
+  const SearchResult result = run_search(place, options, "search", log);
   if (!result.finished) return report_stop(result.candidates.size());
   const std::vector<Candidate> front = front_of(result.candidates, options.objective_metrics());
   if (place.ranks.first()) write_results(place, result, front);
@@ -350,7 +338,7 @@ void run_program(const Flags& flags, DeviceKind device) {
   Ranking ranking(*model.supernet, set, kGroup, *ranks);
   SearchOptions options = model.config.search.options;
   options.subject = subject_of(model.config, *model.supernet, images, source.spec) + text_of(costs);
-  search_run({flags, *ranks, model, run, costs, ranking, set.size()}, options, source, *test_images);
+  search_run({flags, *ranks, model, run, costs, ranking, set.size(), device}, options, source, *test_images);
   if (!interrupted() && !flags.no_report && ranks->first()) report_run(run.path(), weights);
   if (!interrupted())
     std::printf("repeat it: ./evaluate_subnet --weights %s --architecture %s%s --data %s\n", weights.c_str(),
@@ -398,8 +386,10 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   app.add_flag("--no-report", flags.no_report, "write no page about the search (report.html) at the end");
   program.settings_option();
+  program.tensorboard_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
+    flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("SEARCH.seed=", *program.seed()));
     watch_for_interrupts();
     run_program(flags, program.device());

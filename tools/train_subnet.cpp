@@ -12,6 +12,7 @@
 #include "tools/common/environment.h"
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
+#include "tools/common/run_board.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trainer.h"
 
@@ -31,7 +32,7 @@ constexpr const char* kExamples =
 struct Flags {
   std::string config, output, architecture, init = "scratch", init_config;
   std::vector<std::string> settings;
-  bool resume = false;
+  bool resume = false, tensorboard = false;
 };
 
 // The file to inherit from; empty for a start from random weights.
@@ -71,7 +72,11 @@ void report_inheritance(const Inherited& inherited, const std::string& file) {
               inherited.extended_tables ? "; relative position tables extended" : "");
 }
 
-void run_trainer(Trainer& trainer, const std::string& output) {
+void run_trainer(Trainer& trainer, const Config& config, const Flags& flags, DeviceKind device) {
+  const std::string& output = flags.output;
+  if (flags.tensorboard) {
+    trainer.log()->show_on(std::make_unique<TrainingBoard>(output, board_texts(config, environment(device, 1))));
+  }
   if (trainer.train() && trainer.report_test()) {
     const std::string average = output + "/average.safetensors";
     const bool averaged = std::filesystem::exists(average);
@@ -111,7 +116,7 @@ void begin(const Flags& flags, DeviceKind device) {
   write_file_atomically(run.file("best_architecture.json"), architecture.to_json() + "\n");
   std::printf("training one architecture of %lld parameters in %s\n",
               static_cast<long long>(cost_of(config.model, architecture).params), flags.output.c_str());
-  run_trainer(trainer, flags.output);
+  run_trainer(trainer, config, flags, device);
 }
 
 void resume(const Flags& flags, DeviceKind device) {
@@ -124,7 +129,7 @@ void resume(const Flags& flags, DeviceKind device) {
   SingleProcess alone;
   Trainer trainer(config, run, true, device, alone);
   std::printf("resuming %s\n", flags.output.c_str());
-  run_trainer(trainer, flags.output);
+  run_trainer(trainer, config, flags, device);
 }
 
 }  // namespace
@@ -150,8 +155,10 @@ int main(int argc, char** argv) {
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
   program.settings_option();
+  program.tensorboard_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
+    flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
     if (flags.resume) {

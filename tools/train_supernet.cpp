@@ -12,6 +12,7 @@
 #include "tools/common/memory_check.h"
 #include "tools/common/models.h"
 #include "tools/common/report.h"
+#include "tools/common/run_board.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trace_file.h"
 #include "tools/common/trainer.h"
@@ -23,6 +24,7 @@ constexpr const char* kExamples =
     "  ./train_supernet                                  Fashion-MNIST, a few minutes on two cores\n"
     "  ./train_supernet --epochs 30 --output runs/long\n"
     "  ./train_supernet --resume                         continues an interrupted run\n"
+    "  ./train_supernet --tensorboard                    then: tensorboard --logdir runs/fashion-mnist/tensorboard\n"
     "  mpirun -n 4 ./train_supernet                      four processes share every batch (make MPI=1)\n"
     "  ./train_supernet --init supernet-tiny.pth --config T --data imagenet:DIR --output runs/T\n"
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
@@ -30,7 +32,7 @@ constexpr const char* kExamples =
 struct Flags {
   std::string config, output, init, trace;
   std::vector<std::string> settings;  // all that the command line says about the configuration
-  bool resume = false, deterministic_reduce = false, no_report = false;
+  bool resume = false, deterministic_reduce = false, no_report = false, tensorboard = false;
   double rank_timeout = 60;
 };
 
@@ -78,6 +80,10 @@ void train(const Flags& flags, DeviceKind device) {
   }
   if (!flags.resume && ranks->first()) write_file_atomically(run.config_file(), config.to_yaml());
   if (ranks->first()) write_environment(output, device, ranks->size());
+  if (flags.tensorboard && ranks->first()) {
+    trainer.log()->show_on(
+        std::make_unique<TrainingBoard>(output, board_texts(config, environment(device, ranks->size()))));
+  }
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   const std::string sharing = ranks->size() == 1 ? "" : concat(", shared by ", ranks->size(), " processes");
   if (ranks->first()) {
@@ -125,10 +131,12 @@ int main(int argc, char** argv) {
   program.app().add_flag("--no-report", flags.no_report, "write no page about the run (report.html) at the end");
   program.settings_option();
   program.trace_option();
+  program.tensorboard_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
     if (flags.deterministic_reduce) flags.settings.insert(flags.settings.begin(), "TRAIN.shards=8");
     flags.trace = program.trace();
+    flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
     train(flags, program.device());

@@ -4,73 +4,20 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "engine/communicator_mpi.h"
 #include "engine/safetensors.h"
 #include "nn/cost.h"
 #include "tests/expect_error.h"
 #include "tests/fake_ranks.h"
-#include "tests/tools/programs_fixture.h"
+#include "tests/tools/ranks_fixture.h"
 #include "tools/common/config.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/trainer.h"
 
 namespace entangle {
 namespace {
-
-std::string mpirun() {
-  for (const char* path : {"/usr/bin/mpirun", "/usr/local/bin/mpirun"}) {
-    if (std::filesystem::exists(path)) return path;
-  }
-  return "";
-}
-
-class Ranks : public Programs {
- protected:
-  void SetUp() override {
-    if (!has_mpi() || mpirun().empty()) GTEST_SKIP() << "no MPI";
-    Programs::SetUp();
-    prepare_environment();
-    static const bool starts = run({mpirun(), "-n", "2", "/bin/true"}).status == 0;
-    if (!starts) GTEST_SKIP() << "mpirun starts no processes here: try mpirun -n 2 true";
-  }
-
-  static void prepare_environment() {
-    // As root, more ranks than cores, and all of the latter to the one that works.
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
-    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);  // containers forbid it
-#if defined(__SANITIZE_ADDRESS__)
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // the library's own
-#endif
-  }
-
-  // The tiny supernet in batches of 16.
-  std::vector<std::string> ranks(int count, const std::string& run, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words = train(run, {"--batch-size", "16", "--threads", "1"});
-    words.insert(words.end(), more.begin(), more.end());
-    if (count == 0) return words;
-    const char* folder = std::getenv("ENTANGLE_PROGRAMS");
-    words[0] = std::filesystem::absolute(std::filesystem::path(folder == nullptr ? "." : folder) / words[0]);
-    const std::vector<std::string> launcher = {mpirun(), "-n", std::to_string(count)};
-    words.insert(words.begin(), launcher.begin(), launcher.end());
-    return words;
-  }
-
-  // The process numbers of an mpirun's ranks; empty when they have not been started yet.
-  static std::vector<pid_t> processes_of(const Running& launcher) {
-    const std::string id = std::to_string(launcher.process());
-    std::ifstream in("/proc/" + id + "/task/" + id + "/children");
-    std::vector<pid_t> all;
-    for (pid_t process = 0; in >> process;) all.push_back(process);
-    return all;
-  }
-};
 
 // One that nobody has waited for yet has ended all the same.
 bool lives(pid_t process) {

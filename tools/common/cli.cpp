@@ -140,6 +140,11 @@ void Program::trace_option() {
                   "writes a time line of the steps (operations, kernels, loader, memory) for ui.perfetto.dev");
 }
 
+void Program::tensorboard_option() {
+  app_.add_flag("--tensorboard", tensorboard_,
+                "writes the log's numbers into tensorboard/ in the run's directory as well, for tensorboard --logdir");
+}
+
 void Program::apply_common() {
   if (device_.empty()) device_ = has_gpu() ? "cuda" : "cpu";
   if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));

@@ -49,6 +49,10 @@ class Program {
   void trace_option();
   const std::string& trace() const { return trace_; }
 
+  // --tensorboard, for the boards of tools/common/run_board.h.
+  void tensorboard_option();
+  bool tensorboard() const { return tensorboard_; }
+
   // Parses, applies the common flags (--device, --threads, --seed, --precision, --version) and runs `body`. Returns the
   // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments.
   int run(int argc, char** argv, const std::function<void()>& body);
@@ -62,6 +66,7 @@ class Program {
 
   CLI::App app_;
   std::string device_, trace_;
+  bool tensorboard_ = false;
   int threads_ = 0;
   std::optional<uint64_t> seed_;
   std::vector<std::string> settings_;

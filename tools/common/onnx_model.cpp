@@ -1,8 +1,7 @@
 #include "tools/common/onnx_model.h"
 
-#include <cstring>
-
 #include "engine/check.h"
+#include "tools/common/protobuf.h"
 
 namespace entangle {
 namespace {
@@ -39,37 +38,8 @@ namespace type {
 enum { tensor = 1, element = 1, shape = 2, dimension = 1, size = 1, batch = 2 };
 }
 
-enum Kind { varint = 0, bytes = 2, four_bytes = 5 };
-
-class Message {
- public:
-  void integer(int field, int64_t value) {
-    tag(field, Kind::varint);
-    put_varint(static_cast<uint64_t>(value));
-  }
-  void real(int field, float value) {
-    tag(field, Kind::four_bytes);
-    raw(&value, sizeof value);
-  }
-  void text(int field, const std::string& value) { data(field, value.data(), value.size()); }
-  void message(int field, const Message& value) { text(field, value.bytes_); }
-  void data(int field, const void* from, size_t size) {
-    tag(field, Kind::bytes);
-    put_varint(size);
-    raw(from, size);
-  }
-  const std::string& bytes() const { return bytes_; }
-
- private:
-  void tag(int field, Kind kind) { put_varint(static_cast<uint64_t>(field) << 3 | kind); }
-  void put_varint(uint64_t value) {
-    for (; value > 0x7f; value >>= 7) bytes_ += static_cast<char>(value | 0x80);
-    bytes_ += static_cast<char>(value);
-  }
-  void raw(const void* from, size_t size) { bytes_.append(static_cast<const char*>(from), size); }
-
-  std::string bytes_;
-};
+using Message = ProtobufMessage;
+using Fields = ProtobufFields;
 
 Message message_of(const OnnxTensor& t) {
   Message out;
@@ -130,79 +100,6 @@ Message message_of(const OnnxValue& v) {
   out.message(value::type, typed);
   return out;
 }
-
-// The fields of a message, one after another: next() steps to the next and tells whether there is one.
-class Fields {
- public:
-  // Bytes [at, end) of the file.
-  Fields(const std::string& file, size_t at, size_t end, const std::string& name)
-      : file_(file), at_(at), end_(end), name_(name) {}
-
-  bool next() {
-    if (at_ == end_) return false;
-    start_ = at_;
-    const uint64_t tag = take_varint();
-    field_ = tag >> 3;
-    kind_ = static_cast<int>(tag & 7);
-    if (kind_ == Kind::varint) {
-      number_ = static_cast<int64_t>(take_varint());
-    } else if (kind_ == Kind::bytes) {
-      const uint64_t size = take_varint();
-      skip(size);
-    } else {
-      require(kind_ == Kind::four_bytes, "a field of another kind");
-      skip(sizeof(float));
-    }
-    return true;
-  }
-
-  uint64_t field() const { return field_; }
-  int64_t integer() const { return expect(Kind::varint), number_; }
-  std::string text() const { return expect(Kind::bytes), file_.substr(content_, at_ - content_); }
-  Fields message() const { return expect(Kind::bytes), Fields(file_, content_, at_, name_); }
-  float real() const {
-    expect(Kind::four_bytes);
-    float value = 0;
-    std::memcpy(&value, file_.data() + content_, sizeof value);
-    return value;
-  }
-  template <class T>
-  std::vector<T> values() const {
-    expect(Kind::bytes);
-    require((at_ - content_) % sizeof(T) == 0, "values that are cut short");
-    std::vector<T> out((at_ - content_) / sizeof(T));
-    if (!out.empty()) std::memcpy(out.data(), file_.data() + content_, at_ - content_);
-    return out;
-  }
-  void unknown() const { require(false, "a field that onnx_bytes does not write"); }
-  void require(bool condition, const char* otherwise) const {
-    CHECK(condition, name_, ": at byte ", start_, " of the ONNX model there is ", otherwise);
-  }
-
- private:
-  void expect(Kind kind) const { require(kind_ == kind, "a field of another type than its number has"); }
-  uint64_t take_varint() {
-    uint64_t value = 0;
-    for (int shift = 0;; shift += 7) {
-      require(at_ < end_ && shift < 64, "a number that does not end");
-      const uint8_t byte = static_cast<uint8_t>(file_[at_++]);
-      value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
-  }
-  void skip(uint64_t size) {
-    require(size <= end_ - at_, "a field that goes beyond its message");
-    content_ = at_;
-    at_ += static_cast<size_t>(size);
-  }
-
-  const std::string& file_;
-  size_t at_, end_, start_ = 0, content_ = 0;
-  const std::string& name_;
-  uint64_t field_ = 0;
-  int kind_ = 0;
-  int64_t number_ = 0;
-};
 
 OnnxTensor read_tensor(Fields f) {
   OnnxTensor out;
@@ -375,7 +272,7 @@ std::string onnx_bytes(const OnnxModel& m) {
 
 OnnxModel read_onnx(const std::string& bytes, const std::string& name) {
   OnnxModel out;
-  Fields f(bytes, 0, bytes.size(), name);
+  Fields f(bytes, name);
   while (f.next()) {
     switch (f.field()) {
       case model::ir_version:

@@ -1,16 +1,9 @@
 // ONNX models, as far as this project's networks need them, and their bytes.
 //
-// An ONNX file is one protobuf message. Its wire format is small enough to write here: a message is a list of fields, a
-// field is a varint `number << 3 | kind` and then its content, of which ONNX uses three kinds:
-//
-//   kind 0  a varint: seven bits a byte, the lowest first, the top bit set in all but the last
-//   kind 2  a varint length and so many bytes: text, packed values, or another message
-//   kind 5  four bytes, little-endian: a float
-//
-// So an export needs neither the ONNX library nor protobuf, at the price of the field numbers that stand in
-// onnx_model.cpp (from onnx.proto, IR version 8). What is written is read back by read_onnx and computed by evaluate_onnx
-// (tools/common/onnx_evaluate.h) before anyone sees it; tests/onnx_runtime.sh has the ONNX library and ONNX Runtime
-// judge the same files.
+// An ONNX file is one protobuf message (tools/common/protobuf.h). So an export needs neither the ONNX library nor
+// protobuf, at the price of the field numbers that stand in onnx_model.cpp (from onnx.proto, IR version 8). What is
+// written is read back by read_onnx and computed by evaluate_onnx (tools/common/onnx_evaluate.h) before anyone sees it;
+// tests/onnx_runtime.sh has the ONNX library and ONNX Runtime judge the same files.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/check.h"
+#include "tools/common/run_board.h"
 
 namespace entangle {
 namespace {
@@ -109,8 +110,14 @@ void RunLog::append(const std::string& json) {
   const ssize_t written = write(file_, line.data(), line.size());
   CHECK(written == static_cast<ssize_t>(line.size()), "cannot write ", path_, ": ",
         std::strerror(written < 0 ? errno : ENOSPC));
+  if (board_ != nullptr) board_->follow();
 }
 
-void RunLog::sync() { CHECK(fsync(file_) == 0, "cannot write ", path_, ": ", std::strerror(errno)); }
+void RunLog::sync() {
+  CHECK(fsync(file_) == 0, "cannot write ", path_, ": ", std::strerror(errno));
+  if (board_ != nullptr) board_->sync();
+}
+
+void RunLog::show_on(std::unique_ptr<TrainingBoard> board) { board_ = std::move(board); }
 
 }  // namespace entangle

@@ -8,15 +8,19 @@
 //   average.safetensors      the average of the weights at that checkpoint, where one is kept (TRAIN.average_decay)
 //   search.jsonl, best_architecture.json
 //   report.html              a page about all this (tools/common/report.h)
+//   tensorboard/             event files with the numbers of the logs, where asked for (tools/common/run_board.h)
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "tools/common/config.h"
 
 namespace entangle {
+
+class TrainingBoard;
 
 class RunDirectory {
  public:
@@ -58,10 +62,13 @@ class RunLog {
   void append(const std::string& json);
   // Waits until the lines are on the disk: before the checkpoint that they belong to.
   void sync();
+  // Each line to come goes there as well.
+  void show_on(std::unique_ptr<TrainingBoard> board);
 
  private:
   std::string path_;
   int file_ = -1;
+  std::unique_ptr<TrainingBoard> board_;
 };
 
 }  // namespace entangle

@@ -1,6 +1,7 @@
 #include "tools/common/search_report.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "engine/check.h"
 #include "tools/common/progress.h"
@@ -71,6 +72,32 @@ std::string comparison_table(const std::vector<NamedResult>& searches, const std
                    format("%.4f", covered_share(result.candidates, scale)), " |\n");
   }
   return text;
+}
+
+void report_work(const SearchResult& result, const RankingWork& work, int64_t images) {
+  int64_t looked_at = 0, given_up = 0;
+  for (const Candidate& candidate : result.candidates) {
+    looked_at += candidate.images;
+    given_up += candidate.stopped;
+  }
+  const double all = static_cast<double>(images) * static_cast<double>(result.candidates.size());
+  std::printf("%lld of %zu candidates were given up: %.1f %% of the images looked at", static_cast<long long>(given_up),
+              result.candidates.size(), 100 * static_cast<double>(looked_at) / all);
+  if (work.unstopped > 0) {
+    std::printf("; of the work in blocks %.1f %% done: %.1f %% less by giving up, %.1f %% less by shared beginnings",
+                100 * static_cast<double>(work.blocks) / static_cast<double>(work.unstopped),
+                100 - 100 * static_cast<double>(work.unshared) / static_cast<double>(work.unstopped),
+                100 * static_cast<double>(work.unshared - work.blocks) / static_cast<double>(work.unstopped));
+  }
+  std::printf("\n");
+}
+
+void report_best(const SearchResult& result, int64_t images) {
+  const Candidate& best = result.best;
+  std::printf("best of %zu: top-1 %.2f %% on %lld held-out images, %lld parameters, generation %lld\n%s\n",
+              result.candidates.size(), 100 * best.accuracy, static_cast<long long>(images),
+              static_cast<long long>(get(best.costs, Metric::params)), static_cast<long long>(best.generation),
+              best.architecture.to_json().c_str());
 }
 
 }  // namespace entangle

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "search/front.h"
+#include "tools/common/ranking.h"
 
 namespace entangle {
 
@@ -24,5 +25,11 @@ struct NamedResult {
 // and costs that its front covers, all on one scale (FrontScale), whose costs range over what meets the limits.
 std::string comparison_table(const std::vector<NamedResult>& searches, const std::vector<Metric>& objectives,
                              const std::vector<Range>& ranges);
+
+// Prints how many candidates were given up, and what that and shared beginnings saved. `images` rank a candidate.
+void report_work(const SearchResult& result, const RankingWork& work, int64_t images);
+
+// Prints the winner.
+void report_best(const SearchResult& result, int64_t images);
 
 }  // namespace entangle

@@ -59,6 +59,8 @@ class Trainer {
 
   int64_t step() const { return step_; }
   const Supernet& supernet() const { return supernet_; }
+  // Null on all ranks but the first.
+  RunLog* log() { return log_.get(); }
 
  private:
   using Clock = std::chrono::steady_clock;
