@@ -7,6 +7,7 @@
 // Launch. Blocks of kThreads over kPerBlock elements. multiply_add keeps a thread's four elements in registers: four
 // independent chains in each of the 2048 threads of a multiprocessor hide the four cycles of a multiply-add.
 // Numerics. fp32; each element by one thread.
+#include "cuda/bf16.cuh"
 #include "cuda/device.cuh"
 #include "engine/ops.h"
 

@@ -215,7 +215,7 @@ TEST_F(Strategies, WhatCannotWorkIsRefused) {
   const RunDirectory run(dir.path("ranks"));
   FakeRanks ranks(0, 2);
   expect_error(error_of([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }),
-               {"several processes train one subnet a step", "TRAIN.strategy=sandwich trains 4", "use one process"});
+               {"several processes", "train one subnet a step", "TRAIN.strategy=sandwich trains 4", "use one process"});
 }
 
 }  // namespace
