@@ -181,7 +181,7 @@ TEST(Config, NamesAreBuiltinOnesOrFiles) {
 TEST(Config, DifferencesNameTheFirstKey) {
   const Config config = load_config("fashion-mnist");
   EXPECT_EQ(first_difference(config, load_config("fashion-mnist", {"TRAIN.epochs=30", "DATA.flip=0"})),
-            "TRAIN.epochs is 4 before and 30 now");
+            "TRAIN.epochs is 10 before and 30 now");
 }
 
 TEST(Config, EditDistance) {
