@@ -2,7 +2,6 @@
 // its work, with what the FMA ceiling allows.
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <sstream>
 
 #include "engine/atomic_file.h"
@@ -47,7 +46,8 @@ std::vector<Plot> plots_of(const std::vector<Row>& rows, int64_t batch) {
   Plot batches = {"T, largest subnet, training", {"images of a step", true}, {"img/s", true}, {{"", 0, Form::line}}};
   Plot work = {
       concat("Batch ", batch, ", training"), {"GFLOP an image", false, true}, {"ms an image", false, true}, {}};
-  PlotSeries tokens = {"T at image sizes", 0, Form::line}, width = {"subnets of T, S, B", 1, Form::dots};
+  PlotSeries sizes = {"T at image sizes", 0, Form::line};
+  std::vector<PlotSeries> spaces;
   double least = 1e300, most = 0, ceiling = 0;
   for (const Row& row : rows) {
     ceiling = std::max(ceiling, row.ceiling);
@@ -55,13 +55,19 @@ std::vector<Plot> plots_of(const std::vector<Row>& rows, int64_t batch) {
       batches.series[0].points.push_back({row.batch, row.rate});
       continue;
     }
-    (row.series == "tokens" ? tokens : width).points.push_back({row.gflop, 1000 / row.rate, row.label, row.label});
+    const std::string name = "subnets of " + row.label.substr(0, row.label.find(':'));
+    const bool tokens = row.series == "tokens";
+    if (!tokens && (spaces.empty() || spaces.back().name != name)) {
+      spaces.push_back({name, static_cast<int>(spaces.size()) + 1, Form::line});
+    }
+    (tokens ? sizes : spaces.back()).points.push_back({row.gflop, 1000 / row.rate, "", row.label});
     least = std::min(least, row.gflop);
     most = std::max(most, row.gflop);
   }
   PlotSeries bound = {concat("FMA ceiling, ", short_number(ceiling), " GFLOP/s"), -1, Form::dashed};
   if (most > 0) bound.points = {{least, 1000 * least / ceiling}, {most, 1000 * most / ceiling}};
-  work.series = {tokens, width, bound};
+  work.series = {bound, sizes};
+  work.series.insert(work.series.end(), spaces.begin(), spaces.end());
   return {batches, work};
 }
 
