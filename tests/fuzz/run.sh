@@ -13,7 +13,7 @@ targets=${*:-$(basename -s .cpp $(ls tests/fuzz/*.cpp | grep -v _test))}
 folder=build/fuzz
 sanitizers=address,undefined
 objects=$(ls data/*.cpp engine/*.cpp tests/fuzz/*.cpp | grep -v _test | sed "s|^\(.*\)\.cpp$|$folder/\1.o|")
-CXXFLAGS=-DENTANGLE_FUZZ make -s MPI=- KIND=$folder CXX="${CLANG:-clang++}" WARNINGS= \
+CXXFLAGS=-DENTANGLE_FUZZ make -s CUDA=0 MPI=- TURBOJPEG=- KIND=$folder CXX="${CLANG:-clang++}" WARNINGS= \
   OPTIMISE="-O1 -g -fsanitize=fuzzer-no-link,$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer" $objects
 library=$folder/libfuzz.a
 rm -f $library
