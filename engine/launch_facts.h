@@ -7,6 +7,7 @@
 
 namespace entangle {
 
+// One launch.
 struct LaunchFacts {
   std::string kernel;    // the GPU's own, of which one in engine/ops.h launches one or more
   int64_t threads;       // of a block

@@ -23,9 +23,13 @@ struct TracedSpan {
   int64_t start, end;
   KernelCost cost;  // of a kernel
 };
+
+// The bytes that the allocator of the traced device has handed out at a time.
 struct TracedMemory {
-  int64_t time, in_use;  // bytes that the allocator of the traced device has handed out
+  int64_t time, in_use;
 };
+
+// What was taken between start_trace() and stop_trace().
 struct Trace {
   DeviceKind device = DeviceKind::cpu;
   int main_thread = 0;               // the one that started the trace

@@ -32,6 +32,7 @@ struct PlannedSubnet {
 // Not empty. Its length is the same in every step.
 using StepPlan = std::vector<PlannedSubnet>;
 
+// A strategy by name, and what some of them are told.
 struct StrategyOptions {
   std::string name = "uniform";
   // Of sandwich.
@@ -48,6 +49,7 @@ struct StrategyOptions {
   void validate() const;
 };
 
+// Which subnets each step trains, as a function of the seed and the step.
 class Strategy {
  public:
   // `total_steps` of the whole training. Throws Error as validate().
