@@ -73,7 +73,9 @@ std::vector<double> ticks(const Scale& scale, int wanted) {
   }
   const double low = scale.logarithmic ? std::pow(10, scale.low) : scale.low;
   const double high = scale.logarithmic ? std::pow(10, scale.high) : scale.high;
-  const double step = step_above((high - low) / wanted);
+  double step = step_above((high - low) / wanted);
+  const auto within = [&] { return std::floor(high / step) - std::ceil(low / step) + 1; };
+  if (within() < 3) step = step_above(step * 0.35);  // two ticks say little: the next finer step of 1, 2, 5
   for (double at = std::ceil(low / step); at <= std::floor(high / step) && out.size() < 50; ++at)
     out.push_back(at == 0 ? 0 : at * step);
   return out;
@@ -113,8 +115,13 @@ std::string star_path(double x, double y) {
 std::string mark(PlotSeries::Form form, double x, double y) {
   using Form = PlotSeries::Form;
   if (form == Form::star) return "<path class=\"star\" d=\"" + star_path(x, y) + "\"";
-  const double radius = form == Form::faint ? 2.2 : form == Form::rings ? 4.5 : 3;
-  const char* style = form == Form::faint ? "faint" : form == Form::rings ? "ring" : "dot";
+  const bool small = form == Form::faint || form == Form::solid || form == Form::hollow;
+  const double radius = small ? 2.2 : form == Form::rings ? 4.5 : 3;
+  const char* style = form == Form::faint    ? "faint"
+                      : form == Form::solid  ? "solid"
+                      : form == Form::hollow ? "hollow"
+                      : form == Form::rings  ? "ring"
+                                             : "dot";
   return format("<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"", style, x, y, radius);
 }
 
@@ -315,7 +322,9 @@ std::string plot_style() {
          ".l{stroke:currentColor;stroke-width:1.8;fill:none;stroke-linejoin:round}.dash{stroke-dasharray:5 3}\n"
          ".band{fill:currentColor;opacity:.18}\n"
          ".dot,.star{fill:currentColor;stroke:var(--paper);stroke-width:1}\n"
-         ".faint{fill:currentColor;opacity:.4}.ring{fill:none;stroke:currentColor;stroke-width:1.6}\n";
+         ".faint{fill:currentColor;opacity:.4}.solid{fill:currentColor;opacity:.8}\n"
+         ".hollow{fill:none;stroke:currentColor;stroke-width:.9;opacity:.45}.ring{fill:none;stroke:currentColor;stroke-"
+         "width:1.6}\n";
 }
 
 std::string plot_file(const std::vector<Plot>& plots) {

@@ -14,7 +14,8 @@ struct PlotPoint {
 };
 
 struct PlotSeries {
-  enum class Form { line, dashed, steps, dots, faint, rings, star };
+  // faint, solid and hollow are small, for many points: solid for what is known, hollow and pale for what is less so.
+  enum class Form { line, dashed, steps, dots, faint, solid, hollow, rings, star };
   std::string name;  // in the legend; empty: not there
   int colour = 0;    // of kPlotColours, counted round; negative: that of text
   Form form = Form::line;

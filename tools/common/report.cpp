@@ -33,55 +33,13 @@ summary{cursor:pointer;padding:6px 0;color:var(--soft)}
 .bar{fill:var(--c0)}.mark{stroke:var(--ink);stroke-width:1.5;fill:none}
 .ghost{fill:none;stroke:var(--soft);stroke-dasharray:3 2;opacity:.6}.heads,.width{fill:var(--c0)}.ratio{fill:var(--c2)}
 .inside{fill:var(--paper);font-weight:600}
-.hot{fill:var(--c0)}.cold{fill:var(--c1)}.frame{fill:none;stroke:var(--line)}
+.hot{fill:var(--c0)}.cold{fill:var(--c1)}.frame{fill:none;stroke:var(--line)}.hatch{fill:none;stroke:var(--soft);stroke-width:.8;opacity:.6}
+.ramp{display:inline-block;width:80px;height:10px;border:1px solid var(--line);background:linear-gradient(to right,var(--paper),var(--c0));margin-right:8px}
+.rampkey{font-size:13px;color:var(--soft)}
 .sample{width:140px;image-rendering:pixelated;border:1px solid var(--line);display:block;margin:8px 0}
 footer{margin:40px 0 8px;color:var(--soft);font-size:13px}
 @media print{body{font-size:11pt;max-width:none}figure,.card,tr{break-inside:avoid}details>*{display:block}h2,h3,h4{break-after:avoid}}
 )";
-
-std::string tile(const std::string& value, const std::string& name) {
-  return element("li", text_element("b", value) + text_element("span", name));
-}
-
-std::string winner_words(const RunData& run) {
-  if (!run.winner)
-    return run.searches.empty() ? "No subnet has won: this run has not been searched (there is no search.jsonl)."
-                                : "No subnet has won: the search has scored no candidate completely.";
-  const std::string what = describe(run.winner->architecture);
-  if (run.config && run.config->subnet) return "One subnet was trained: " + what + ".";
-  return (run.winner->final ? "The winner: " : "Best so far, the search has not ended: ") + what + ".";
-}
-
-std::string tiles(const RunData& run) {
-  std::string out;
-  if (const auto accuracy = held_out_accuracy(run))
-    out +=
-        tile(percent(accuracy->first),
-             "top-1, " + (accuracy->second > 0 ? grouped(accuracy->second) + " " : std::string()) + "held-out images");
-  if (const auto test = test_accuracy(run))
-    out += tile(percent(test->accuracy()), "top-1, " + grouped(test->images) + " test images");
-  if (const auto costs = winner_costs(run)) {
-    out += tile(grouped(get(*costs, Metric::params)), "parameters");
-    out += tile(short_number(static_cast<double>(get(*costs, Metric::macs))), "multiply-accumulates an image");
-  }
-  return out.empty() ? "" : element("ul class=\"tiles\"", out);
-}
-
-std::string missing_part(const RunData& run) {
-  if (run.missing.empty()) return "";
-  std::string items;
-  for (const std::string& sentence : run.missing) items += text_element("li", sentence);
-  return element("div class=\"missing\"", "Missing in this directory, or not readable:" + element("ul", items)) + "\n";
-}
-
-// Who won, at what cost, and whether the supernet can be trusted.
-std::string card(const RunData& run, const Health& health, size_t index, bool several) {
-  const std::string key = several ? "<span class=\"key c" + std::to_string(index % kPlotColours) + "\"></span>" : "";
-  return element("div class=\"card\"",
-                 element("h3", key + escape_html(run.name)) + paragraph(winner_words(run)) + tiles(run) +
-                     element("p", verdict_mark(health.verdict) + " " + escape_html(health.words)) + missing_part(run)) +
-         "\n";
-}
 
 std::string part(const std::string& heading, const std::string& content) {
   return text_element("h3", heading) + "\n" + content;
@@ -108,7 +66,8 @@ std::string report_page(const std::vector<RunData>& runs) {
   std::string cards, rest;
   for (size_t i = 0; i < runs.size(); ++i) {
     const Health health = judge_health(runs[i]);
-    cards += card(runs[i], health, i, several);
+    const std::string key = several ? "<span class=\"key c" + std::to_string(i % kPlotColours) + "\"></span>" : "";
+    cards += summary_card(runs[i], health, key, !several);
     rest += element("section", text_element("h2", several ? "Run " + runs[i].name : "In detail") + "\n" +
                                    run_part(runs[i], health)) +
             "\n";
@@ -118,7 +77,8 @@ std::string report_page(const std::vector<RunData>& runs) {
       "<meta charset=\"utf-8\"/><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"/>" +
       text_element("title", title) + element("style", plot_style() + kStyle);
   const std::string body =
-      text_element("h1", title) + "\n" + element("section", text_element("h2", "Summary") + "\n" + cards) + "\n" +
+      text_element("h1", title) + "\n" + (several ? "" : introduction(runs.front())) +
+      element("section", text_element("h2", "Summary") + "\n" + cards) + "\n" +
       element("section", text_element("h2", "Training") + "\n" + training_section(runs)) + "\n" + rest +
       text_element("footer",
                    "Written by render_report from the files in the directories named above. Top-1: the share of images "

@@ -99,8 +99,13 @@ void read_log(RunData& run) {
   TrainingLog& log = run.log;
   int64_t without_step = 0;
   read_lines(run, "log.jsonl", [&](const json& object) {
-    StepRecord step = {whole(object, "step", -1),   number(object, "loss"),   number(object, "lr"),
-                       number(object, "img_per_s"), number(object, "memory"), kNone};
+    StepRecord step = {whole(object, "step", -1),
+                       whole(object, "epoch", 0),
+                       number(object, "loss"),
+                       number(object, "lr"),
+                       number(object, "img_per_s"),
+                       number(object, "memory"),
+                       kNone};
     if (step.step < 0) return void(++without_step);
     log.not_finite += object.contains("loss") && !std::isfinite(step.loss);
     if (const auto architecture = architecture_in(object)) {

@@ -16,7 +16,7 @@ namespace entangle {
 
 // A line of log.jsonl; NaN where it says nothing.
 struct StepRecord {
-  int64_t step = 0;
+  int64_t step = 0, epoch = 0;  // epoch 0: it says none
   double loss = 0, lr = 0, img_per_s = 0, memory = 0;
   double params = 0;  // of the drawn architecture
 };

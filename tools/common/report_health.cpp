@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kFewestSteps = 20;       // that a course can be told from
 constexpr size_t kFewestCandidates = 10;  // that a rank correlation is told of
 constexpr size_t kTenths = 10;
+constexpr double kIllCorrelation = 0.5;
 constexpr double kErrors = 2;  // standard errors that make a difference
 
 // The mean of some numbers and its standard error.
@@ -70,16 +71,17 @@ Finding judge_fall(const RunData& run) {
   const Mean &first = tenths.front(), &last = tenths.back();
   const auto lowest =
       std::min_element(tenths.begin(), tenths.end(), [](const Mean& a, const Mean& b) { return a.value < b.value; });
+  const double error = kErrors * error_of_difference(first, last);
   const std::string figures =
-      format("from %.4f (mean of the first tenth of the steps) to %.4f (of the last)", first.value, last.value);
-  if (!(first.value - last.value > kErrors * error_of_difference(first, last)))
-    return {Verdict::bad, question, "No: it went " + figures + "."};
+      format("mean over the first tenth of the steps %.4f, over the last tenth %.4f", first.value, last.value);
+  const std::string counts = format(" (a difference counts from %.4f, two standard errors)", error);
+  if (!(first.value - last.value > error)) return {Verdict::bad, question, "No: " + figures + counts + "."};
   const double fall = first.value - lowest->value, rise = last.value - lowest->value;
   if (rise > 0.1 * fall && rise > kErrors * error_of_difference(last, *lowest))
     return {Verdict::bad, question,
-            concat("It fell and rose again: ", figures, ", with ", format("%.4f", lowest->value), " in the ",
-                   1 + (lowest - tenths.begin()), "th tenth.")};
-  return {Verdict::good, question, "Yes, " + figures + "."};
+            concat("It fell and rose again: ", figures, ", with ", format("%.4f", lowest->value), " over tenth ",
+                   1 + (lowest - tenths.begin()), " of 10.")};
+  return {Verdict::good, question, "Yes: " + figures + counts + "."};
 }
 
 // How many images a held-out accuracy is of.
@@ -106,36 +108,42 @@ Finding judge_lead(const RunData& run) {
     if (name != "largest" && accuracy > rival.second) rival = {name, accuracy};
     figures += (figures.empty() ? "" : ", ") + name + " " + percent(accuracy);
   }
-  figures += format(" on %.0f held-out images", health_images(run));
   const double lead = largest->second - rival.second;
-  const bool noise = std::fabs(lead) <= kErrors * difference_error(largest->second, rival.second, health_images(run));
-  if (lead < 0 && !noise) return {Verdict::bad, question, "No: the " + rival.first + " is ahead (" + figures + ")."};
-  if (lead <= 0)
-    return {Verdict::good, question,
-            "It is level with the " + rival.first + ", within what so few images can tell (" + figures + ")."};
-  return {Verdict::good, question,
-          std::string("Yes") + (noise ? ", though by less than so few images can tell" : "") + " (" + figures + ")."};
+  const double error = kErrors * difference_error(largest->second, rival.second, health_images(run));
+  figures += format(" on %.0f held-out images; a difference counts from %.1f points, two standard errors",
+                    health_images(run), 100 * error);
+  if (lead > error) return {Verdict::good, question, "Yes (" + figures + ")."};
+  if (lead < -error) return {Verdict::bad, question, "No: the " + rival.first + " is ahead (" + figures + ")."};
+  const std::string state = lead > 0   ? "It leads the " + rival.first + ", but by less"
+                            : lead < 0 ? "It trails the " + rival.first + ", but by less"
+                                       : "It is level with the " + rival.first + ", as far";
+  return {Verdict::unclear, question,
+          state + (lead == 0 ? " as so few images can tell (" : " than so few images can tell (") + figures + ")."};
 }
 
 // Over the whole training, epoch by epoch.
 Finding judge_epochs(const RunData& run) {
   const std::string question = "Did large subnets fall behind small ones in held-out accuracy?";
-  int64_t epochs = 0, behind = 0, last = 0;
+  int64_t epochs = 0, behind = 0, ahead = 0, last = 0;
+  double error = 0;
   for (const HeldOutRecord& record : run.log.held_out) {
     const auto small = record.accuracy.find("smallest"), large = record.accuracy.find("largest");
     if (small == record.accuracy.end() || large == record.accuracy.end()) continue;
     ++epochs;
-    const bool less =
-        small->second - large->second > kErrors * difference_error(small->second, large->second, health_images(run));
+    error = kErrors * difference_error(small->second, large->second, health_images(run));
+    const bool less = small->second - large->second > error;
     behind += less;
+    ahead += large->second > small->second;
     if (less) last = record.epoch;
   }
   if (epochs == 0)
     return {Verdict::unknown, question, "No held-out accuracies of the smallest and the largest subnet are logged."};
-  if (behind == 0)
-    return {Verdict::good, question,
+  const std::string counts =
+      format("; in the last a difference counts from %.1f points, two standard errors", 100 * error);
+  if (behind == 0)  // nor was it often ahead: then noise may hide that it is behind
+    return {ahead * 2 > epochs ? Verdict::good : Verdict::unclear, question,
             concat("No: after none of ", epochs, epochs == 1 ? " epoch" : " epochs",
-                   " was the largest clearly behind the smallest.")};
+                   " was the largest clearly behind the smallest (it was ahead after ", ahead, counts, ").")};
   const std::string answer =
       concat("after ", behind, " of ", epochs, " epochs the largest was clearly behind the smallest, last after epoch ",
              last, ".");
@@ -154,19 +162,26 @@ Finding judge_sizes(const RunData& run) {
   }
   if (drawn.size() < kFewestSteps)
     return {Verdict::unknown, question, "Too few steps with a known subnet in the last quarter to say."};
-  std::stable_sort(drawn.begin(), drawn.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<double> small, large;
+  std::sort(drawn.begin(), drawn.end());
   const size_t third = drawn.size() / 3;
-  for (size_t i = 0; i < third; ++i)
-    small.push_back(drawn[i].second), large.push_back(drawn[drawn.size() - 1 - i].second);
+  const double smallest = drawn[third - 1].first, largest = drawn[drawn.size() - third].first;
+  if (smallest >= largest) return {Verdict::unknown, question, "Too many of the subnets drawn are of one size to say."};
+  // Equals are all in: choosing among them, by loss or by time, would tilt the comparison.
+  std::vector<double> small, large;
+  for (const auto& [params, loss] : drawn) {
+    if (params <= smallest) small.push_back(loss);
+    if (params >= largest) large.push_back(loss);
+  }
   const Mean low = mean_of(small), high = mean_of(large);
   const std::string figures = format(
       "%.4f for the largest third of the subnets drawn in the last quarter of the steps, %.4f for the smallest third",
       high.value, low.value);
   const double error = kErrors * error_of_difference(low, high);
-  if (high.value - low.value > error) return {Verdict::bad, question, "No, it is above: " + figures + "."};
-  return {Verdict::good, question,
-          (low.value - high.value > error ? "Yes: " : "They are level within noise: ") + figures + "."};
+  const std::string counts = format(" (a difference counts from %.4f, two standard errors)", error);
+  if (high.value - low.value > error) return {Verdict::bad, question, "No, it is above: " + figures + counts + "."};
+  const bool below = low.value - high.value > error;
+  return {below ? Verdict::good : Verdict::unclear, question,
+          (below ? "Yes: " : "They are level within noise: ") + figures + counts + "."};
 }
 
 // Of a search's first candidates, which are drawn at random.
@@ -184,37 +199,56 @@ Finding judge_search(const RunData& run) {
             concat("Too few candidates of the first, random generation were scored completely to say: ", params.size(),
                    ".")};
   const double correlation = rank_correlation(params, accuracy);
+  if (!std::isfinite(correlation)) return {Verdict::unknown, question, "They are all of one size, or of one accuracy."};
+  // Spearman's correlation of two unrelated lists of n has variance 1 / (n - 1). Within limits a weak negative one need not be
+  // ill: deep and narrow subnets against shallow and wide ones.
+  const double error = kErrors / std::sqrt(static_cast<double>(params.size() - 1));
   const std::string figures = format(
       "rank correlation of parameters and accuracy %.2f over the %zu candidates of the first, random generation that "
-      "were scored completely",
-      correlation, params.size());
-  if (!std::isfinite(correlation)) return {Verdict::unknown, question, "They are all of one size, or of one accuracy."};
-  if (correlation < -0.5) return {Verdict::bad, question, "No, less: " + figures + "."};
-  return {Verdict::good, question,
-          (correlation > 0.2 ? "Yes: " : "Neither more nor less within the limits: ") + figures + "."};
+      "were scored completely (it counts from %.2f, two standard errors of unrelated lists)",
+      correlation, params.size(), error);
+  if (correlation < -std::max(kIllCorrelation, error)) return {Verdict::bad, question, "No, less: " + figures + "."};
+  if (correlation > error) return {Verdict::good, question, "Yes: " + figures + "."};
+  return {Verdict::unclear, question, "Too weak to say: " + figures + "."};
+}
+
+std::ptrdiff_t count_of(const Health& health, Verdict verdict) {
+  return std::count_if(health.findings.begin(), health.findings.end(),
+                       [&](const Finding& f) { return f.verdict == verdict; });
+}
+
+// "4 checks good, 2 unclear, 1 not made".
+std::string tally(const Health& health) {
+  std::string words;
+  for (const auto& [verdict, name] : {std::pair<Verdict, const char*>{Verdict::bad, "bad"},
+                                      {Verdict::good, "good"},
+                                      {Verdict::unclear, "unclear"},
+                                      {Verdict::unknown, "not made"}}) {
+    const auto count = count_of(health, verdict);
+    if (count > 0)
+      words +=
+          concat(words.empty() ? "" : ", ", count, words.empty() ? (count == 1 ? " check " : " checks ") : " ", name);
+  }
+  return words;
 }
 
 void conclude(Health& health, bool subnet) {
-  const auto count = [&](Verdict verdict) {
-    return std::count_if(health.findings.begin(), health.findings.end(),
-                         [&](const Finding& f) { return f.verdict == verdict; });
-  };
-  const char* what = subnet ? "The training" : "The supernet";
-  const auto bad = count(Verdict::bad), good = count(Verdict::good),
-             all = static_cast<std::ptrdiff_t>(health.findings.size());
-  const bool enough =
-      subnet ? good == all : health.findings[2].verdict == Verdict::good && health.findings[1].verdict == Verdict::good;
-  if (bad > 0) {
+  const std::string what = subnet ? "the training" : "the supernet";
+  const auto good = count_of(health, Verdict::good), unclear = count_of(health, Verdict::unclear);
+  const auto verdict_of = [&](size_t finding) { return health.findings[finding].verdict; };
+  const bool judged =
+      verdict_of(1) == Verdict::good && (subnet || verdict_of(2) == Verdict::good || verdict_of(2) == Verdict::unclear);
+  if (count_of(health, Verdict::bad) > 0) {
     health.verdict = Verdict::bad;
-    health.words = concat(what, subnet ? " is" : " is", " not healthy: ", bad, " of ", all, " checks failed.");
-  } else if (enough) {
-    health.verdict = Verdict::good;
-    health.words = concat(what, " looks healthy: ", good, " of ", all, " checks passed",
-                          good == all ? "." : ", the others could not be made.");
+    health.words = "T" + what.substr(1) + " is not healthy";
+  } else if (judged && (!subnet || verdict_of(0) == Verdict::good)) {
+    health.verdict = good > unclear ? Verdict::good : Verdict::unclear;
+    health.words =
+        good > unclear ? "T" + what.substr(1) + " looks healthy" : "Whether " + what + " is healthy is unclear";
   } else {
-    health.words = concat("Whether ", subnet ? "the training" : "the supernet",
-                          " is healthy cannot be said: ", all - good, " of ", all, " checks could not be made.");
+    health.words = "Whether " + what + " is healthy cannot be said";
   }
+  health.words += ": " + tally(health) + ".";
 }
 
 }  // namespace

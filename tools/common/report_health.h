@@ -10,7 +10,8 @@
 
 namespace entangle {
 
-enum class Verdict { good, bad, unknown };
+// unclear: looked at, but the difference is below what the evidence can tell; unknown: there is nothing to look at.
+enum class Verdict { good, bad, unclear, unknown };
 
 struct Finding {
   Verdict verdict;
@@ -18,14 +19,15 @@ struct Finding {
 };
 
 struct Health {
-  Verdict verdict =
-      Verdict::unknown;  // bad when one finding is; good when the largest subnet was judged and nothing is bad
-  std::string words;     // a sentence
+  // bad when one finding is; good when the loss fell, the largest subnet was judged, nothing is bad and more is good than
+  // unclear.
+  Verdict verdict = Verdict::unknown;
+  std::string words;  // a sentence
   std::vector<Finding> findings;
 };
 
 // Differences of accuracies count when they exceed two standard errors, of as many images as were looked at; of losses,
-// two of the mean over steps.
+// two of the mean over steps; rank correlations when they exceed two of those of unrelated lists. Answers say that threshold.
 Health judge_health(const RunData& run);
 
 // How often a choice was drawn, against how often it should be.

@@ -43,6 +43,8 @@ std::string verdict_mark(Verdict verdict) {
       return "<span class=\"good\">✓ good</span>";
     case Verdict::bad:
       return "<span class=\"bad\">✗ bad</span>";
+    case Verdict::unclear:
+      return "<span class=\"unknown\">~ unclear</span>";
     default:
       return "<span class=\"unknown\">? open</span>";
   }

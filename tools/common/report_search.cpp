@@ -39,18 +39,15 @@ std::optional<PublishedPoint> published_point(const RunData& run) {
   return std::nullopt;
 }
 
-double value_of(const Candidate& candidate, Metric metric) {
-  const double value = static_cast<double>(get(candidate.costs, metric));
-  return metric == Metric::latency ? value / 1e6 : metric == Metric::activation_bytes ? value / (1 << 20) : value;
-}
-
 const char* axis_of(Metric metric) {
-  const char* words[] = {"parameters", "multiply-accumulates", "activations, MiB", "latency, ms"};
+  const char* words[] = {"parameters", "multiply-accumulates", "activations, MB", "latency, ms"};
   return words[static_cast<size_t>(metric)];
 }
 
-double unit_of(Metric metric) {
-  return metric == Metric::latency ? 1e6 : metric == Metric::activation_bytes ? 1 << 20 : 1;
+double unit_of(Metric metric) { return metric == Metric::latency || metric == Metric::activation_bytes ? 1e6 : 1; }
+
+double value_of(const Candidate& candidate, Metric metric) {
+  return static_cast<double>(get(candidate.costs, metric)) / unit_of(metric);
 }
 
 std::string title_of(const Candidate& candidate) {
@@ -90,13 +87,27 @@ std::vector<PlotLimit> limit_lines(const SearchRecord& search, Metric metric) {
   return lines;
 }
 
-std::string cost_figure(const RunData& run, const SearchRecord& search, Metric metric) {
-  using Form = PlotSeries::Form;
-  PlotSeries bounds = {"given up: a bound", -1, Form::faint}, scored = {"candidate", 0, Form::faint};
+// One series of all candidates that were given up, one of those scored completely: alike in every chart.
+template <class X>
+std::pair<PlotSeries, PlotSeries> candidate_marks(const SearchRecord& search, const X& x) {
+  PlotSeries bounds = {"given up: a bound", -1, PlotSeries::Form::hollow},
+             scored = {"scored completely", -1, PlotSeries::Form::solid};
   for (const Candidate& candidate : search.candidates) {
     (candidate.stopped ? bounds : scored)
-        .points.push_back({value_of(candidate, metric), 100 * candidate.accuracy, "", title_of(candidate)});
+        .points.push_back({x(candidate), 100 * candidate.accuracy, "", title_of(candidate)});
   }
+  return {bounds, scored};
+}
+
+void drop_empty(Plot& plot) {
+  plot.series.erase(
+      std::remove_if(plot.series.begin(), plot.series.end(), [](const PlotSeries& s) { return s.points.empty(); }),
+      plot.series.end());
+}
+
+std::string cost_figure(const RunData& run, const SearchRecord& search, Metric metric) {
+  using Form = PlotSeries::Form;
+  auto [bounds, scored] = candidate_marks(search, [&](const Candidate& c) { return value_of(c, metric); });
   PlotSeries front = {"front", 2, Form::steps}, on_front = {"", 2, Form::dots}, winner = {"winner", 1, Form::star};
   for (const Candidate& candidate : front_of(search.candidates, {metric})) {
     front.points.push_back({value_of(candidate, metric), 100 * candidate.accuracy});
@@ -120,9 +131,7 @@ std::string cost_figure(const RunData& run, const SearchRecord& search, Metric m
                            {{x, published->top1, concat("AutoFormer-", published->space),
                              concat("published: ", published->top1, " %")}}});
   }
-  plot.series.erase(
-      std::remove_if(plot.series.begin(), plot.series.end(), [](const PlotSeries& s) { return s.points.empty(); }),
-      plot.series.end());
+  drop_empty(plot);
   return plot_figure(plot);
 }
 
@@ -167,17 +176,16 @@ std::string progress_figure(const RunData& run) {
     const SearchRecord& search = run.searches[i];
     const std::string prefix = alone ? "" : search.algorithm + ": ";
     const int colour = static_cast<int>(i);
-    PlotSeries all = {alone ? "candidate" : "", -1, Form::faint};
     PlotSeries best = {prefix + "best so far", colour, Form::line},
-               middle = {prefix + "median so far", colour, Form::dashed};
-    for (const Candidate& candidate : search.candidates)
-      all.points.push_back(
-          {static_cast<double>(candidate.generation), 100 * candidate.accuracy, "", title_of(candidate)});
+               middle = {prefix + "median of all so far", colour, Form::dashed};
     for (const auto& [number, generation] : generations_of(search)) {
       best.points.push_back({static_cast<double>(number), 100 * generation.best_so_far});
       middle.points.push_back({static_cast<double>(number), 100 * generation.median_so_far});
     }
-    if (alone) plot.series.push_back(std::move(all));
+    if (alone) {
+      auto [bounds, scored] = candidate_marks(search, [](const Candidate& c) { return double(c.generation); });
+      plot.series = {std::move(bounds), std::move(scored)};
+    }
     plot.series.push_back(std::move(middle));
     plot.series.push_back(std::move(best));
   }
@@ -194,14 +202,23 @@ std::string progress_table(const SearchRecord& search) {
                  table({"generation", "best", "best so far", "median", "median so far"}, rows));
 }
 
-std::string front_part(const SearchRecord& search) {
-  std::vector<Metric> objectives;
-  try {
-    objectives = search.options.objective_metrics();
-  } catch (const Error& error) {
-    return paragraph(concat("The front is not shown: ", error.what(), "."));
+// "accuracy, parameters and multiply-accumulates".
+std::string objective_words(const std::vector<Metric>& objectives) {
+  std::string words = "accuracy";
+  for (size_t i = 0; i < objectives.size(); ++i) {
+    const char* names[] = {"parameters", "multiply-accumulates", "activation memory", "latency"};
+    words += (i + 1 < objectives.size() ? ", " : " and ") + std::string(names[static_cast<size_t>(objectives[i])]);
   }
-  const std::vector<Candidate> front = front_of(search.candidates, objectives);
+  return words;
+}
+
+int64_t scored_completely(const SearchRecord& search) {
+  return std::count_if(search.candidates.begin(), search.candidates.end(),
+                       [](const Candidate& c) { return !c.stopped; });
+}
+
+std::string front_part(const SearchRecord& search, const std::vector<Metric>& objectives,
+                       const std::vector<Candidate>& front) {
   std::vector<std::vector<std::string>> rows;
   const size_t shown = std::min(kFrontRows, front.size());
   for (size_t i = 0; i < shown; ++i) {
@@ -210,20 +227,71 @@ std::string front_part(const SearchRecord& search) {
                     escape_html(describe(c.architecture))});
   }
   if (rows.empty()) return "";
-  return details(concat("The front in accuracy, ", search.options.objectives, ": ", front.size(), " subnets",
-                        shown < front.size() ? concat(", ", shown, " of them shown") : ""),
+  return details(concat("The front of the ", grouped(scored_completely(search)), " candidates scored completely, in ",
+                        objective_words(objectives), " (", front.size(), front.size() == 1 ? " subnet" : " subnets",
+                        shown < front.size() ? concat(", ", shown, " of them shown") : "", ")"),
                  table({"top-1", "parameters", "multiply-accumulates", "subnet"}, rows));
 }
 
+// What differences the images that rank the candidates can tell apart.
+std::string resolution_words(const SearchRecord& search, const std::vector<Candidate>& front) {
+  const Candidate* best = nullptr;
+  for (const Candidate& c : front) {
+    if (best == nullptr || c.accuracy > best->accuracy) best = &c;
+  }
+  if (best == nullptr || best->images <= 0) return "";
+  const double error = share_error(best->accuracy, best->images);
+  if (!(error > 0)) return "";
+  std::string words = concat("Resolution: the best top-1, ", percent(best->accuracy), " on ", grouped(best->images),
+                             " images, has a standard error of ", format("%.2f", 100 * error), " points");
+  const std::map<int64_t, Generation> generations = generations_of(search);
+  const double first = generations.begin()->second.best_so_far, last = generations.rbegin()->second.best_so_far;
+  if (generations.size() > 1 && std::isfinite(first))
+    words += format("; from the first generation to the last the best rose by %.2f points, %s one standard error",
+                    100 * (last - first), last - first > error ? "more than" : "no more than");
+  const Candidate* cheapest = best;
+  for (const Candidate& c : front) {
+    if (c.accuracy >= best->accuracy - error && get(c.costs, Metric::params) < get(cheapest->costs, Metric::params))
+      cheapest = &c;
+  }
+  if (cheapest == best)
+    return words + "; no subnet of the front with fewer parameters is within one standard error of it.";
+  return words + concat("; the subnet of the front with the fewest parameters within one standard error of it has ",
+                        grouped(get(cheapest->costs, Metric::params)), " (", percent(cheapest->accuracy),
+                        "), the best has ", grouped(get(best->costs, Metric::params)), ".");
+}
+
+// How the charts are to be read, and what the front is.
+std::string front_words(const SearchRecord& search) {
+  std::string words;
+  if (scored_completely(search) > 0)
+    words = concat("Each front is that of the ", grouped(scored_completely(search)),
+                   " candidates scored completely, in accuracy and the cost of its chart.");
+  if (scored_completely(search) < static_cast<int64_t>(search.candidates.size()))
+    words += " Of those given up only bounds are known, drawn as hollow circles: none is more accurate than that.";
+  return words + " The median is that of all candidates so far, those given up counted at their bounds.";
+}
+
+std::string front_section(const SearchRecord& search) {
+  std::string out = paragraph(front_words(search));
+  try {
+    const std::vector<Metric> objectives = search.options.objective_metrics();
+    const std::vector<Candidate> front = front_of(search.candidates, objectives);
+    const std::string resolution = resolution_words(search, front);
+    return (resolution.empty() ? "" : paragraph(resolution)) + out + front_part(search, objectives, front);
+  } catch (const Error& error) {  // a header that this program did not write
+    return out + paragraph(concat("The front is not shown: ", error.what(), "."));
+  }
+}
+
 std::string words_of(const SearchRecord& search) {
-  const auto given_up =
-      std::count_if(search.candidates.begin(), search.candidates.end(), [](const Candidate& c) { return c.stopped; });
   const auto all = static_cast<int64_t>(search.candidates.size());
-  std::string words = concat(search.file, " (", search.algorithm, "): ", grouped(all), " candidates in ",
-                             generations_of(search).size(), " of ", search.options.generations, " generations, ",
-                             grouped(all - given_up), " scored completely, ", grouped(given_up),
-                             " given up once it was certain that they could not be among the parents or the best "
-                             "(drawn at the most that they could have reached).");
+  std::string words =
+      concat(search.file, " (", search.algorithm, "): ", grouped(all), " candidates in ", generations_of(search).size(),
+             " of ", search.options.generations, " generations, ", grouped(scored_completely(search)),
+             " scored completely, ", grouped(all - scored_completely(search)),
+             " given up once it was certain that they could not be among the parents or the best "
+             "(drawn at the most that they could have reached).");
   const bool over = search.ended || all >= search.options.population * search.options.generations;
   return words + (over ? "" : " The search has not ended.");
 }
@@ -237,7 +305,7 @@ std::string search_section(const RunData& run) {
   for (const Metric metric : plotted_metrics(run.searches.front()))
     figures += cost_figure(run, run.searches.front(), metric);
   if (figures.empty()) return out + paragraph("There is no candidate to draw.");
-  out += grid(figures) + front_part(run.searches.front());
+  out += grid(figures) + front_section(run.searches.front());
   for (const SearchRecord& search : run.searches) out += progress_table(search);
   return out;
 }

@@ -23,6 +23,18 @@ std::string verdict_mark(Verdict verdict);               // a word in a colour
 std::string percent(double share);                       // 0.854 -> "85.40 %"
 std::string describe(const Architecture& architecture);  // in words
 
+double share_error(double share, int64_t images);  // binomial standard error
+// "87.55 ± 0.33 %"; without the error where it is not known, or where all or no images are right.
+std::string percent_with_error(double share, int64_t images);
+std::string cost_words(Metric metric, int64_t value);  // "623,146", "1.62 MB", "3.25 ms"
+// " of at most 680,000": what the winner's search allowed; empty where it allowed everything.
+std::string limit_words(const RunData& run, Metric metric);
+
+// What was trained, on what, and what words of this page mean. Empty without a configuration.
+std::string introduction(const RunData& run);
+// Who won, at what cost, and whether the supernet can be trusted; `key` is markup before its name. With the introduction
+// where the page has not given it.
+std::string summary_card(const RunData& run, const Health& health, const std::string& key, bool introduced);
 // Curves of all runs, in the runs' colours.
 std::string training_section(const std::vector<RunData>& runs);
 std::string draws_section(const RunData& run);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kBuckets = 200;  // points of a curve: more cannot be told apart
 constexpr double kMiB = 1 << 20;
+constexpr const char* kMemoryTitle = "Memory of a step";
 
 // What a curve shows of a step, and how it is averaged.
 struct Quantity {
@@ -28,7 +29,7 @@ std::vector<Quantity> quantities() {
       {"Training loss", "cross-entropy", false, [](const StepRecord& s) { return s.loss; }},
       {"Learning rate", "", true, [](const StepRecord& s) { return s.lr; }},
       {"Speed", "images a second", true, [](const StepRecord& s) { return s.img_per_s > 0 ? s.img_per_s : NAN; }, true},
-      {"Memory of a step", "MiB at the peak", true, [](const StepRecord& s) { return s.memory / kMiB; }}};
+      {kMemoryTitle, "", true, [](const StepRecord& s) { return s.memory / kMiB; }}};
 }
 
 // The steps in equal groups: mean, lowest and highest of each.
@@ -54,8 +55,22 @@ PlotSeries curve(const TrainingLog& log, const Quantity& quantity, bool with_spr
   return series;
 }
 
+// Memory grows with the batch: of a run that cuts its batch into parts, with a part.
+std::string memory_axis(const std::vector<RunData>& runs) {
+  std::vector<std::string> batches;
+  for (const RunData& run : runs) {
+    if (!run.config) return "MiB at the peak";
+    const TrainConfig& train = run.config->train;
+    const std::string batch =
+        concat(train.batch_size, train.accumulate > 1 ? concat(" in ", train.accumulate, " parts") : "");
+    if (std::count(batches.begin(), batches.end(), batch) == 0) batches.push_back(batch);
+  }
+  return batches.size() == 1 ? "MiB at the peak, batch size " + batches[0] : "MiB at the peak, each at its batch size";
+}
+
 std::string curve_figure(const std::vector<RunData>& runs, const Quantity& quantity) {
-  Plot plot = {quantity.title, {"step"}, {quantity.axis, quantity.from_zero}, {}};
+  const bool memory = std::string(quantity.title) == kMemoryTitle;
+  Plot plot = {quantity.title, {"step"}, {memory ? memory_axis(runs) : quantity.axis, quantity.from_zero}, {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     PlotSeries series = curve(runs[i].log, quantity, runs.size() == 1);
     series.colour = static_cast<int>(i);

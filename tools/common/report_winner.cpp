@@ -39,19 +39,21 @@ constexpr double kHeadsAt = 24, kHeadsWidth = 128, kRatioAt = 164, kRatioWidth =
 
 // The largest values that are drawn to scale: those of the supernet, where it is known.
 struct Largest {
-  double depth, width, heads, ratio;
+  double depth, width, heads, hidden;
 };
+
+double hidden_of(int64_t embed_dim, double ratio) { return static_cast<double>(hidden_width(embed_dim, ratio)); }
 
 Largest largest_of(const RunData& run, const Architecture& a) {
   Largest largest = {static_cast<double>(a.depth), static_cast<double>(a.embed_dim),
                      static_cast<double>(*std::max_element(a.num_heads.begin(), a.num_heads.end())),
-                     *std::max_element(a.mlp_ratio.begin(), a.mlp_ratio.end())};
+                     hidden_of(a.embed_dim, *std::max_element(a.mlp_ratio.begin(), a.mlp_ratio.end()))};
   if (!run.config) return largest;
   const SupernetConfig& model = run.config->model;
   largest.depth = std::max(largest.depth, static_cast<double>(model.depth));
   largest.width = std::max(largest.width, static_cast<double>(model.embed_dim));
   largest.heads = std::max(largest.heads, static_cast<double>(model.num_heads));
-  largest.ratio = std::max(largest.ratio, model.mlp_ratio);
+  largest.hidden = std::max(largest.hidden, hidden_of(model.embed_dim, model.mlp_ratio));
   return largest;
 }
 
@@ -63,7 +65,7 @@ std::string block_row(const Architecture& a, const Largest& largest, size_t bloc
     return row + words(kRatioAt + kRatioWidth + 8, y + 12, "start", "left out");
   for (int h = 0; h < a.num_heads[block]; ++h) row += box("heads", kHeadsAt + head * h + 0.5, y, head - 1);
   row += words(kHeadsAt + 6, y + 12, "start", std::to_string(a.num_heads[block]), "t inside");
-  row += box("ratio", kRatioAt, y, kRatioWidth * a.mlp_ratio[block] / largest.ratio);
+  row += box("ratio", kRatioAt, y, kRatioWidth * hidden_of(a.embed_dim, a.mlp_ratio[block]) / largest.hidden);
   return row +
          words(kRatioAt + kRatioWidth + 8, y + 12, "start",
                concat("× ", short_number(a.mlp_ratio[block]), " = ", hidden_width(a.embed_dim, a.mlp_ratio[block])));
@@ -78,7 +80,7 @@ std::string architecture_figure(const RunData& run, const Architecture& a) {
                concat("width ", a.embed_dim, largest.width > a.embed_dim ? concat(" of ", largest.width) : ""),
                "t inside");
   out += words(kHeadsAt, kFirstRow - 7, "start", "attention heads") +
-         words(kRatioAt, kFirstRow - 7, "start", "MLP: hidden width, ratio × width");
+         words(kRatioAt, kFirstRow - 7, "start", concat("MLP: hidden width, at most ", largest.hidden));
   for (double block = 0; block < rows; ++block) out += block_row(a, largest, static_cast<size_t>(block));
   return figure(svg(kFirstRow + kRow * rows + 4, "The winning subnet: " + describe(a), out),
                 "Block by block, from the image (top) to the classes (bottom). Dashed: what the supernet has and this "
@@ -88,26 +90,28 @@ std::string architecture_figure(const RunData& run, const Architecture& a) {
 std::string cost_table(const RunData& run) {
   std::vector<std::vector<std::string>> rows = {{"Subnet", escape_html(describe(run.winner->architecture))}};
   if (const auto costs = winner_costs(run)) {
-    rows.push_back({"Parameters", grouped(get(*costs, Metric::params))});
-    rows.push_back({"Multiply-accumulates of an image", grouped(get(*costs, Metric::macs))});
-    rows.push_back({"Activations of a training step",
-                    grouped(get(*costs, Metric::activation_bytes)) + " bytes" +
-                        (run.config ? concat(", ", run.config->search.batch_size,
-                                             run.config->search.batch_size == 1 ? " image" : " images")
-                                    : "")});
-    if (get(*costs, Metric::latency) > 0)
-      rows.push_back(
-          {"Latency, predicted from blocks", escape_html(show(Metric::latency, get(*costs, Metric::latency)))});
-  }
-  if (const auto accuracy = held_out_accuracy(run))
+    const int64_t bytes = get(*costs, Metric::activation_bytes), batch = run.config ? run.config->search.batch_size : 0;
+    rows.push_back({"Parameters", grouped(get(*costs, Metric::params)) + limit_words(run, Metric::params)});
     rows.push_back(
-        {"Top-1, held-out images",
-         percent(accuracy->first) + (accuracy->second > 0 ? " of " + grouped(accuracy->second) + " images" : "")});
+        {"Multiply-accumulates of an image", grouped(get(*costs, Metric::macs)) + limit_words(run, Metric::macs)});
+    rows.push_back({"Activations of a training step",
+                    cost_words(Metric::activation_bytes, bytes) + limit_words(run, Metric::activation_bytes) + " (" +
+                        grouped(bytes) + " bytes" +
+                        (batch > 0 ? concat(", ", batch, batch == 1 ? " image" : " images") : "") + ")"});
+    if (get(*costs, Metric::latency) > 0)
+      rows.push_back({"Latency, predicted from blocks",
+                      cost_words(Metric::latency, get(*costs, Metric::latency)) + limit_words(run, Metric::latency)});
+  }
   const auto test = test_accuracy(run);
   rows.push_back({"Top-1, test images",
-                  test ? percent(test->accuracy()) + " of " + grouped(test->images) + " images (top-5 " +
+                  test ? percent_with_error(test->accuracy(), test->images) + " of " + grouped(test->images) +
+                             " images (top-5 " +
                              percent(static_cast<double>(test->top5) / static_cast<double>(test->images)) + ")"
                        : "not recorded in this directory"});
+  if (const auto accuracy = held_out_accuracy(run))
+    rows.push_back(
+        {run.winner->candidate ? "Top-1, held-out images, used by the search" : "Top-1, held-out images",
+         percent(accuracy->first) + (accuracy->second > 0 ? " of " + grouped(accuracy->second) + " images" : "")});
   rows.push_back({"As a file", text_element("code", run.winner->architecture.to_json())});
   return table({}, rows);
 }
@@ -143,24 +147,57 @@ std::vector<float> position_table(const Supernet& supernet, int block, const Pos
   return parameter->tensor.to_vector();
 }
 
+// Whether two patches can be that far apart: row 0 of a table is the class token's, row `most` + 1 is distance 0.
+bool trained_row(const SupernetConfig& config, int64_t row) {
+  return row == 0 || std::abs(row - 1 - config.max_relative_position) < config.side();
+}
+
+// Of a table [rows, columns], with NaN, which is not drawn, for rows that no image trains.
+std::vector<double> trained_values(const SupernetConfig& config, std::vector<double> values, size_t columns) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!trained_row(config, static_cast<int64_t>(i / columns))) values[i] = NAN;
+  }
+  return values;
+}
+
+double largest_known(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double value : values) largest = std::isfinite(value) ? std::max(largest, std::fabs(value)) : largest;
+  return largest;
+}
+
+// Slanted lines over a rectangle.
+std::string hatched(double x, double y, double width, double height) {
+  std::string path;
+  for (double at = 0; at + width <= height; at += 6)
+    path += format("M%.1f %.1fl%.1f %.1f", x, y + at + width, width, -width);
+  return "<path class=\"hatch\" d=\"" + path + "\"/>" +
+         format("<rect class=\"frame\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", x, y, width, height);
+}
+
 // One row a block, one column a distance: how large the table's entries are there.
 std::string sizes_figure(const Supernet& supernet, const Architecture& a, const PositionTable& table) {
   const int64_t most = supernet.config().max_relative_position, columns = 2 * most + 2;
   std::vector<double> sizes;
   for (int block = 0; block < a.depth; ++block) {
-    const std::vector<double> row = row_sizes(position_table(supernet, block, table), columns);
+    const std::vector<double> row =
+        trained_values(supernet.config(), row_sizes(position_table(supernet, block, table), columns), 1);
     sizes.insert(sizes.end(), row.begin(), row.end());
   }
   const double left = 24, top = 38, cell = (kPageWidth - 4 - left) / static_cast<double>(columns), height = 15;
   std::string out = words(0, 13, "start", table.title, "title");
-  out += words(left, top - 5, "start", "class token");
-  out += words(left + cell * (static_cast<double>(most) + 1.5), top - 5, "middle", "0");
-  out += words(kPageWidth - 4, top - 5, "end", concat("+", most));
+  out += words(left + cell - 2, top - 5, "end", "class") + words(left + cell + 1, top - 5, "start", concat("−", most));
+  out += words(left + cell * (static_cast<double>(most) + 1.5), top - 5, "middle", "0") +
+         words(kPageWidth - 4, top - 5, "end", concat("+", most));
   for (int block = 0; block < a.depth; ++block)
     out += heat_row_label(top + height * (block + 0.75), std::to_string(block + 1));
   out += element(format("g transform=\"translate(%.0f %.0f) scale(%.3f %.0f)\"", left, top, cell, height),
                  heat_cells(sizes, columns));
-  out += words(kPageWidth - 4, 13, "end", format("strongest %.3g", *std::max_element(sizes.begin(), sizes.end())));
+  for (int64_t row = 1; row < columns; ++row) {
+    if (!trained_row(supernet.config(), row))
+      out += hatched(left + cell * static_cast<double>(row) + 1, top, cell - 2, height * a.depth);
+  }
+  out += words(kPageWidth - 4, 13, "end", format("strongest %.3g", largest_known(sizes)));
   return figure(svg(top + height * a.depth + 4, table.title, out));
 }
 
@@ -171,7 +208,8 @@ std::string raw_figure(const Supernet& supernet, int block) {
   std::string out = words(0, 13, "start", concat("Block ", block + 1), "title");
   for (int i = 0; i < 4; ++i) {
     const std::vector<float> table = position_table(supernet, block, kTables[i]);
-    const std::vector<double> values(table.begin(), table.end());
+    const std::vector<double> values =
+        trained_values(supernet.config(), {table.begin(), table.end()}, static_cast<size_t>(columns));
     const double x = i % 2 * (width + 20), y = 36 + i / 2 * (height + 26);
     out += words(x, y - 5, "start", kTables[i].title);
     out += element(format("g transform=\"translate(%.0f %.0f) scale(%.3f %.3f)\"", x, y,
@@ -190,12 +228,18 @@ std::string position_part(const RunData& run, const Supernet& supernet) {
   std::string note =
       "What attention adds for each distance between two patches, and for the class token: the size (root mean square) "
       "of that row of the table, a line for each block. Distances beyond the last column count as the last.";
-  if (supernet.config().side() - 1 < supernet.config().max_relative_position)
+  const bool all_trained = supernet.config().side() - 1 >= supernet.config().max_relative_position;
+  if (!all_trained)
     note += concat(" No two patches of this image size are more than ", supernet.config().side() - 1,
-                   " apart: columns beyond that were never trained.");
-  return paragraph(note) + grid(sizes) +
+                   " apart: columns beyond that were never trained and are hatched.");
+  const std::string key =
+      "From zero to the panel's strongest value, which is written above it: each panel is scaled by its own.";
+  return paragraph(note) + element("p class=\"rampkey\"", "<span class=\"ramp\"></span>" + text_element("span", key)) +
+         grid(sizes) +
          details("The tables themselves: a row for each distance, a column for each entry of a head",
-                 paragraph("Blue is positive, orange negative; each table has a scale of its own.") + grid(raw));
+                 paragraph(concat("Blue is positive, orange negative; each table has a scale of its own.",
+                                  all_trained ? "" : " Rows never trained are blank.")) +
+                     grid(raw));
 }
 
 // The pixels that the network saw, as a picture.
@@ -214,27 +258,36 @@ std::string picture(const DataSource& source, const std::vector<float>& pixels, 
          data_uri("image/png", encode_png(image, "the sample")) + "\"/>";
 }
 
+// One map with its largest share, beneath it where that fits.
+std::string map_drawing(const std::vector<double>& map, int64_t side, const std::string& name, double x, double y,
+                        double cell) {
+  const double largest = 100 * largest_known(map);
+  std::string out =
+      element(format("g transform=\"translate(%.1f %.1f) scale(%.4f)\"", x, y, cell / static_cast<double>(side)),
+              text_element("title", name + format(": at most %.1f %% on one patch", largest)) + heat_cells(map, side));
+  out += format("<rect class=\"frame\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", x, y, cell, cell);
+  if (cell >= 45) out += words(x + cell / 2, y + cell + 11, "middle", format("max %.1f %%", largest));
+  return out;
+}
+
 std::string maps_figure(const AttentionMaps& maps, const Architecture& a) {
-  constexpr double kLeft = 24, kGap = 5;
-  const double heads = static_cast<double>(*std::max_element(a.num_heads.begin(), a.num_heads.end()));
+  constexpr double kLeft = 24, kGap = 5, kTop = 18;
+  const int heads = *std::max_element(a.num_heads.begin(), a.num_heads.end());
   const double cell = std::min(74.0, (kPageWidth - kLeft) / heads - kGap);
+  const double row = cell + (cell >= 45 ? 18 : kGap);
   std::string out;
+  for (int head = 0; head < heads; ++head)
+    out += words(kLeft + head * (cell + kGap) + cell / 2, 12, "middle", concat(cell >= 45 ? "head " : "", head + 1));
   for (size_t block = 0; block < maps.maps.size(); ++block) {
-    const double y = static_cast<double>(block) * (cell + kGap);
+    const double y = kTop + static_cast<double>(block) * row;
     out += heat_row_label(y + cell / 2 + 4, std::to_string(block + 1));
-    for (size_t head = 0; head < maps.maps[block].size(); ++head) {
-      const double x = kLeft + static_cast<double>(head) * (cell + kGap);
-      const std::vector<double>& map = maps.maps[block][head];
-      out += element(
-          format("g transform=\"translate(%.1f %.1f) scale(%.4f)\"", x, y, cell / static_cast<double>(maps.side)),
-          text_element("title", format("block %zu, head %zu: at most %.1f %% on one patch", block + 1, head + 1,
-                                       100 * *std::max_element(map.begin(), map.end()))) +
-              heat_cells(map, maps.side));
-      out += format("<rect class=\"frame\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", x, y, cell, cell);
-    }
+    for (size_t head = 0; head < maps.maps[block].size(); ++head)
+      out += map_drawing(maps.maps[block][head], maps.side, concat("block ", block + 1, ", head ", head + 1),
+                         kLeft + static_cast<double>(head) * (cell + kGap), y, cell);
   }
-  return figure(svg(static_cast<double>(maps.maps.size()) * (cell + kGap) + 2, "Attention maps", out),
-                "A line for each block, a map for each of its heads; the strongest patch of a map gets most.");
+  return figure(svg(kTop + static_cast<double>(maps.maps.size()) * row + 2, "Attention maps", out),
+                "A line for each block, a map for each of its heads. Darkest = that map's largest share, which differs "
+                "from map to map.");
 }
 
 // Of an image that training held out, if there is one: test images are not looked at here.
