@@ -43,14 +43,8 @@ void multiply_add(int64_t n, int64_t times, float a, float b, float* x) {
 }
 
 void multiply_add_bf16(int64_t n, int64_t times, float a, float b, float* x) {
-  const float left[2] = {a, a};
-  Bf16::Element factor[2], terms[kLanes];
-  convert<Bf16>(left, Bf16::kStep, factor);
-  float right[kLanes * Bf16::kStep];
-  for (float& value : right) value = b;
-  convert<Bf16>(right, kLanes * Bf16::kStep, terms);
-  run_all(n, times * (2 / Bf16::kStep), x,
-          [&](vec& v) { entangle::cpu::ENTANGLE_ISA::multiply_add(v, factor, terms); });
+  const vec left = Bf16::joined(splat(a), splat(a)), right = Bf16::joined(splat(b), splat(b));
+  run_all(n, times * (2 / Bf16::kStep), x, [=](vec& v) { v = Bf16::sum_of_products(v, left, right); });
 }
 
 void copy(int64_t n, const float* x, float* y) {

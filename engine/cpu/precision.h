@@ -33,6 +33,8 @@ struct Fp32 {
   static inline vec elements(const float* from, int64_t n) { return load_some(from, n); }
   // The elements of kStep vectors, each one step of k.
   static inline vec joined(vec row, vec) { return row; }
+  // sum + a b, of elements.
+  static inline vec sum_of_products(vec sum, vec a, vec b) { return a * b + sum; }
 };
 
 // Operands rounded to bf16: in pairs where the processor multiplies pairs, else as fp32 numbers, which gives the same
@@ -42,11 +44,6 @@ struct Fp32 {
 struct Bf16Pair {
   uint32_t bits;
 };
-
-static inline void multiply_add(vec& sum, const Bf16Pair* a, const Bf16Pair* b) {
-  const __m512i x = _mm512_set1_epi32(static_cast<int>(a->bits)), y = _mm512_loadu_si512(b);
-  sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(y));
-}
 
 struct Bf16 {
   typedef Bf16Pair Element;
@@ -66,13 +63,22 @@ struct Bf16 {
     return reinterpret_cast<vec>(
         _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(second), reinterpret_cast<__m512>(first)));
   }
+  static inline vec sum_of_products(vec sum, vec a, vec b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
 };
+
+static inline void multiply_add(vec& sum, const Bf16Pair* a, const Bf16Pair* b) {
+  const __m512i spread = _mm512_set1_epi32(static_cast<int>(a->bits));
+  sum = Bf16::sum_of_products(sum, reinterpret_cast<vec>(spread), load(reinterpret_cast<const float*>(b)));
+}
 #else
 struct Bf16 {
   typedef float Element;
   enum { kStep = 1, kInPlace = false };
   static inline vec elements(const float* from, int64_t n) { return joined(load_some(from, n), vec{}); }
   static inline vec joined(vec row, vec) { return reinterpret_cast<vec>(bf16_bits(row)); }
+  static inline vec sum_of_products(vec sum, vec a, vec b) { return a * b + sum; }
 };
 #endif
 
