@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char* kExamples =
     "  ./train_subnet --init inherit:runs/fashion-mnist/checkpoint.safetensors --architecture\n"
-    "      runs/fashion-mnist/best_architecture.json --epochs 2 --output runs/finetuned\n"
+    "      runs/fashion-mnist/best_architecture.json --epochs 1 --set TRAIN.lr=2e-4 --output runs/finetuned\n"
     "  ./train_subnet --config T --architecture published:T --data imagenet:DIR --output runs/scratch\n"
     "  ./train_subnet --init inherit:supernet-small.pth --init-config S --config S --architecture published:S\n"
     "      --data folder:DIR --set MODEL.image_size=384 --set TRAIN.layer_decay=0.75 --output runs/transfer\n"
