@@ -22,7 +22,7 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-enum { kMostChunks = 64, kBlock = 12 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
+enum { kMostChunks = 64, kBlock = 16 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
 
 // Sizes of one (image, head). Rows of keys lie `row` apart in P and G, `line` apart in a block; rows of places `terms`.
 struct Plan {

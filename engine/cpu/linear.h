@@ -87,12 +87,16 @@ static PackedWeight<P> pack_forward(const LinearShape& s, const float* w, const 
 template <class P>
 static inline void pack_row(int64_t columns, const float* row, const float* next, typename P::Element* panels,
                             int64_t steps, int64_t k) {
-  for (int64_t j = 0; j < columns; j += kPanel) {
-    const int64_t width = panel_width(columns, j), count = min_of(kPanel, columns - j);
-    typename P::Element* to = panels + j * steps + k * width;
-    interleave<P>(row + j, P::kStep == 1 || next == nullptr ? nullptr : next + j, count, to);
-    for (int64_t i = count; i < width; ++i) to[i] = typename P::Element{};
+  const auto from = [&](int64_t j) { return P::kStep == 1 || next == nullptr ? nullptr : next + j; };
+  int64_t j = 0;
+  for (; j + kPanel <= columns; j += kPanel) {
+    interleave<P>(row + j, from(j), kPanel, panels + j * steps + k * kPanel);
   }
+  if (j == columns) return;
+  const int64_t width = panel_width(columns, j);
+  typename P::Element* to = panels + j * steps + k * width;
+  interleave<P>(row + j, from(j), columns - j, to);
+  for (int64_t i = columns - j; i < width; ++i) to[i] = typename P::Element{};
 }
 
 // For dx = dy W.
@@ -138,10 +142,12 @@ static inline void pack_activations(const WeightTask& task, int64_t rows, const 
 }
 
 // Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
-// into a few sets of the cache. Adds the columns' sums to db unless that is null.
-template <class P>
-static inline void gather_columns(int64_t rows, int64_t columns, const float* dy, int64_t dy_row,
-                                  typename P::Element* to, float* db) {
+// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of them,
+// and their sums stay in registers.
+template <class P, bool whole>
+static inline void gather_columns(int64_t rows, int64_t some, const float* dy, int64_t dy_row, typename P::Element* to,
+                                  float* db) {
+  const int64_t columns = whole ? int64_t{kWeightRows} : some;
   vec sums[kWeightRows / kLanes] = {};
   const auto add = [&](const float* row) {
     for_vectors(columns, [&](int64_t j, int64_t count) { sums[j / kLanes] += load_some(row + j, count); });
@@ -174,8 +180,9 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
     for (int64_t row = task.row, count; row < end; row += count) {
       const int64_t group = row / s.out, in_group = row % s.out;
       count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
-      gather_columns<P>(rows, count, dy + first * outputs + row, outputs, gathered,
-                        db == nullptr ? nullptr : db + group * s.b_group + in_group);
+      const auto gather = count == kWeightRows ? gather_columns<P, true> : gather_columns<P, false>;
+      gather(rows, count, dy + first * outputs + row, outputs, gathered,
+             db == nullptr ? nullptr : db + group * s.b_group + in_group);
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
         multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
