@@ -110,6 +110,7 @@ Bindings data_bindings(Config& c) {
       {"DATA", "repeated_augmentation", &c.data.repeated_augmentation, {1, 64}},
       {"DATA", "max_broken", &c.data.max_broken, kShare},
       {"DATA", "interpolation", &a.interpolation},
+      {"DATA", "decode", &a.decode},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},
       {"DATA", "flip", &a.flip, kShare},
