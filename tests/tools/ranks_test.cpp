@@ -1,4 +1,4 @@
-// Processes that train together, started by mpirun as a user starts them; and what a rank does with wrong messages.
+// Processes that train together, started by mpirun as a user starts them.
 #include <signal.h>
 
 #include <algorithm>
@@ -9,12 +9,8 @@
 
 #include "engine/safetensors.h"
 #include "nn/cost.h"
-#include "tests/expect_error.h"
-#include "tests/fake_ranks.h"
 #include "tests/tools/ranks_fixture.h"
 #include "tools/common/config.h"
-#include "tools/common/run_directory.h"
-#include "tools/common/trainer.h"
 
 namespace entangle {
 namespace {
@@ -302,43 +298,6 @@ TEST_F(Ranks, RanksOfDifferentConfigurationsAreRefused) {
   const Outcome outcome = run(words);
   EXPECT_NE(outcome.status, 0);
   EXPECT_NE(outcome.err.find("rank 1 has another configuration than rank 0"), std::string::npos) << outcome.err;
-}
-
-// Without a launcher: this process is rank 0 of two, the other one is made up.
-class MadeUpRanks : public Programs {
- protected:
-  Config config() const {
-    return load_config(dir.path("tiny.yaml"), {"DATA.spec=fashion-mnist:" + dir.path("data"), "TRAIN.batch_size=16"});
-  }
-};
-
-TEST_F(MadeUpRanks, AnotherArchitectureStopsTheStepAndNamesTheRank) {
-  FakeRanks ranks(0, 3, [](int64_t index, int rank, void* message, size_t) {
-    // After the start, each step asks what was drawn, and then tells its loss.
-    if (index == 3 && rank == 2) *static_cast<uint64_t*>(message) ^= 1;
-  });
-  Config config = this->config();
-  config.train.batch_size = 24;
-  const RunDirectory run(dir.path("run"));
-  Trainer trainer(config, run, false, DeviceKind::cpu, ranks);
-  expect_error([&] { trainer.train(); },
-               {"step 2: ", "rank 2 is at another step or architecture than rank 0", "checkpoint"});
-}
-
-TEST_F(MadeUpRanks, DropoutIsRefused) {
-  FakeRanks ranks(0, 2);
-  Config config = this->config();
-  config.model.attention_dropout = 0.1;
-  const RunDirectory run(dir.path("run"));
-  expect_error([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }, {"one piece", "attention_dropout"});
-}
-
-TEST_F(MadeUpRanks, OtherWeightsAreRefused) {
-  FakeRanks ranks(0, 2, [](int64_t, int, void* message, size_t bytes) {
-    static_cast<char*>(message)[bytes - 1] ^= 1;  // of the norm of the weights
-  });
-  const RunDirectory run(dir.path("run"));
-  expect_error([&] { Trainer(config(), run, false, DeviceKind::cpu, ranks); }, {"rank 1 begins with other weights"});
 }
 
 }  // namespace

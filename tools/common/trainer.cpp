@@ -67,30 +67,6 @@ LoaderOptions loader_options(const Config& config, const Communicator& ranks) {
   return options;
 }
 
-// What the ranks tell one another in every step.
-struct StepNote {
-  double loss;
-  bool stop;
-};
-
-// Tells steps and architectures apart.
-struct DrawnNote {
-  uint64_t hash;
-};
-
-uint64_t drawn_at(int64_t step, const Architecture& architecture) {
-  return (architecture.hash() ^ static_cast<uint64_t>(step)) * 0x9e3779b97f4a7c15ull;
-}
-
-// The first rank whose value differs from rank 0's; 0 when none does.
-template <class T, class Member>
-int first_other(const std::vector<T>& notes, Member member) {
-  for (size_t rank = 1; rank < notes.size(); ++rank) {
-    if (notes[rank].*member != notes[0].*member) return static_cast<int>(rank);
-  }
-  return 0;
-}
-
 // Where a step's numbers lie in its readback: behind the gradient's squares the losses, of each subnet one for each part of
 // the batch.
 constexpr size_t kSquaresAt = 0;
@@ -177,65 +153,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
                                config.model.image_size, EvaluationSet::Keep::yes));
   }
   for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_ * subnets()), device);
-  check_together();
+  at_step(step_, [&] { check_together(); });
   if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
-}
-
-// One that was started with other arguments, or reads another directory, would train something else.
-void Trainer::check_together() const {
-  struct Start {
-    uint64_t config;
-    int64_t step;
-    double weights;
-  };
-  const std::string text = config_.to_yaml();
-  const auto starts = ranks_.gather(Start{std::hash<std::string>()(text), step_, weight_norm(supernet_.parameters())});
-  int other = first_other(starts, &Start::config);
-  CHECK(other == 0, "rank ", other, " has another configuration than rank 0");
-  other = first_other(starts, &Start::step);
-  CHECK(other == 0, "rank ", other, " begins after step ", starts[static_cast<size_t>(other)].step,
-        ", rank 0 after step ", starts[0].step, ": every rank must see the same ", run_.path());
-  other = first_other(starts, &Start::weights);
-  CHECK(other == 0, "rank ", other, " begins with other weights than rank 0: every rank must see the same ",
-        run_.path());
-}
-
-bool Trainer::any_interrupted() const {
-  const std::vector<int> all = ranks_.gather(static_cast<int>(interrupted()));
-  return std::any_of(all.begin(), all.end(), [](int one) { return one != 0; });
-}
-
-// A resumed run keeps what it held out, whatever became of the list.
-Split Trainer::split_of_run() const {
-  DataConfig data = config_.data;
-  if (resume_) {
-    const auto metadata = read_checkpoint_metadata(run_.checkpoint_file());
-    const auto record = metadata.find(kSplitRecord);
-    if (record != metadata.end()) data.recorded_split = record->second;
-  }
-  return training_split(data, *source_.train);
-}
-
-void Trainer::resume_from_checkpoint() {
-  const auto metadata = load_checkpoint(run_.checkpoint_file(), supernet_, true);
-  const auto found = metadata.find("step");
-  CHECK(found != metadata.end(), run_.checkpoint_file(), " does not say its step: it is no training checkpoint");
-  const auto carried = metadata.find("config");
-  CHECK(carried != metadata.end(), run_.checkpoint_file(), " carries no configuration: it is no training checkpoint");
-  const std::string difference = first_difference(parse_config(carried->second, run_.checkpoint_file()), config_);
-  CHECK(difference.empty(), run_.checkpoint_file(), " is of another run: ", difference);
-  if (average_ != nullptr) average_->set_values(load_average(run_.checkpoint_file(), supernet_));
-  step_ = parse_number(found->second);
-  CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
-        total_steps());
-  checkpoint_step_ = step_;
-}
-
-void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
-  CHECK(step_ == 0 && checkpoint_step_ < 0, "this run is at step ", step_, ": its weights are not replaced");
-  initialise(supernet_);
-  if (average_ != nullptr) average_ = std::make_unique<WeightAverage>(supernet_, config_.train.average_decay);
-  save(config_.largest());
 }
 
 void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
@@ -287,36 +206,13 @@ double Trainer::loss_of(const unsigned char* numbers, const StepPlan& plan) cons
   return sum;
 }
 
-void Trainer::check_same_step(const Step& step) const {
-  const TraceSpan span("communication", "compare steps");
-  const uint64_t drawn = drawn_at(step.number, step.plan[0].architecture);
-  const int other = first_other(ranks_.gather(DrawnNote{drawn}), &DrawnNote::hash);
-  CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
-}
-
-// What each rank knows of the step is known to all.
-void Trainer::join_notes(Step& step) {
-  const TraceSpan span("communication", "join notes");
-  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait(), step.plan), step.stop});
-  for (const StepNote& note : notes) {
-    step.mean_loss += note.loss / static_cast<double>(notes.size());
-    step.stop = step.stop || note.stop;
-  }
-}
-
-std::string Trainer::last_checkpoint() const {
-  if (checkpoint_step_ < 0) return "there is no checkpoint yet";
-  return concat("the last good checkpoint is ", run_.checkpoint_file(), " of step ", checkpoint_step_);
-}
-
-void Trainer::check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const {
-  if (std::isfinite(value)) return;
-  RAISE(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", last_checkpoint(),
+void Trainer::check_finite(double value, const char* what, const Architecture& architecture) const {
+  CHECK(std::isfinite(value), what, " is not finite with architecture ", architecture.to_json(),
         "; lower TRAIN.lr or set TRAIN.clip_norm");
 }
 
 void Trainer::check_weights(const Architecture& architecture) const {
-  check_finite(weight_norm(supernet_.parameters()), "a weight", step_, architecture);
+  check_finite(weight_norm(supernet_.parameters()), "a weight", architecture);
 }
 
 StepPlan Trainer::plan(int64_t step) const {
@@ -335,12 +231,7 @@ Trainer::Step Trainer::launch_step() {
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
   const DeviceBatch batch = feed_.next();
-  try {
-    forward_backward(batch, step);
-  } catch (const Error& error) {
-    if (ranks_.size() == 1) throw;
-    RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
-  }
+  forward_backward(batch, step);
   adamw_step(supernet_.parameters(), adamw_, step.number, step.lr, lr_scales_);
   if (average_ != nullptr) average_->update(supernet_);
   step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
@@ -364,10 +255,10 @@ void Trainer::settle(const Step& step, Progress* progress) {
   const double loss = ranks_.size() == 1 ? loss_of(numbers, step.plan) : step.mean_loss;
   for (size_t i = 0; i < step.plan.size(); ++i) {
     const double own = step.plan.size() == 1 ? loss : loss_of(numbers, i);
-    check_finite(own, "the loss", step.number, step.plan[i].architecture);
+    check_finite(own, "the loss", step.plan[i].architecture);
   }
   const Architecture& first = step.plan[0].architecture;
-  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, first);
+  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", first);
   const Clock::time_point now = Clock::now();
   const double img_per_s =
       static_cast<double>(step.images) / std::chrono::duration<double>(now - std::max(step.start, settled_)).count();
@@ -405,33 +296,6 @@ void Trainer::settle(const Step& step, Progress* progress) {
   if (epoch_ends) save(first);
 }
 
-void Trainer::save(const Architecture& last) {
-  if (checkpoint_step_ == step_) return;
-  check_weights(last);
-  if (ranks_.first()) write_checkpoint();
-  checkpoint_step_ = step_;
-}
-
-void Trainer::write_checkpoint() {
-  log_->sync();
-  CheckpointContent content;
-  content.metadata = {{"step", std::to_string(step_)},
-                      {"epoch", std::to_string(step_ / steps_per_epoch_)},
-                      {"seed", std::to_string(config_.train.seed)},
-                      {kSplitRecord, split_record_},
-                      {"config", config_.to_yaml()},
-                      {kDescriptionKey, description_of(config_, &source_)}};
-  // The average first: a run that is killed between the two goes back to the checkpoint before, and writes both again.
-  if (average_ != nullptr) {
-    const auto in_place = averaged();
-    CheckpointContent average = content;
-    average.optimizer = false;
-    save_checkpoint(run_.file("average.safetensors"), supernet_, average);
-    content.average = &average_->values();
-  }
-  save_checkpoint(run_.checkpoint_file(), supernet_, content);
-}
-
 bool Trainer::train() {
   if (step_ == total_steps()) return true;
   feed_.start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
@@ -440,16 +304,17 @@ bool Trainer::train() {
   Progress* const progress = shown ? &*shown : nullptr;
   std::optional<Step> running;  // launched, not settled
   while (step_ < total_steps()) {
-    Step next = launch_step();
-    if (running) settle(*running, progress);
+    Step next;
+    at_step(step_ + 1, [&] { next = launch_step(); });
+    if (running) at_step(running->number, [&] { settle(*running, progress); });
     running = std::move(next);
     const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
-    settle(*running, progress);
-    if (stop) {
-      save(running->plan[0].architecture);
-      return false;
-    }
+    at_step(running->number, [&] {
+      settle(*running, progress);
+      if (stop) save(running->plan[0].architecture);
+    });
+    if (stop) return false;
     running.reset();
   }
   return true;
@@ -459,13 +324,16 @@ bool Trainer::report_test() {
   const auto in_place = averaged();
   const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
                            EvaluationSet::Keep::no);
-  for (const auto& [name, architecture] : landmarks(config_)) {
-    if (any_interrupted()) return false;
-    const Evaluation evaluation = evaluate(supernet_, architecture, test, kEvaluationBatch, &ranks_);
-    if (ranks_.first()) std::printf("test  %-8s  %s\n", name, evaluation.str().c_str());
-    std::fflush(stdout);
-  }
-  return true;
+  bool stopped = false;
+  at_step(step_, [&] {
+    for (const auto& [name, architecture] : landmarks(config_)) {
+      if ((stopped = any_interrupted())) return;
+      const Evaluation evaluation = evaluate(supernet_, architecture, test, kEvaluationBatch, &ranks_);
+      if (ranks_.first()) std::printf("test  %-8s  %s\n", name, evaluation.str().c_str());
+      std::fflush(stdout);
+    }
+  });
+  return !stopped;
 }
 
 }  // namespace entangle
