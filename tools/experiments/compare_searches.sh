@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Search algorithms on one supernet with as many candidates each, over seeds: evolution, evolution whose children a predictor
-# chooses, and random search for the best subnet under a limit of parameters; NSGA-II and random search for the front of accuracy,
-# parameters and multiply-accumulates. Writes OUTPUT.md and OUTPUT.svg, and OUTPUT-front.md and OUTPUT-front.svg.
+# Search algorithms on one supernet with as many candidates each, over seeds: evolution, evolution whose children a
+# predictor chooses, and random search for the best subnet under a limit of parameters; NSGA-II and random search for the
+# front of accuracy, parameters and multiply-accumulates. Writes OUTPUT.md and OUTPUT.svg, and OUTPUT-front.md and
+# OUTPUT-front.svg.
 #
 #   tools/experiments/compare_searches.sh [OUTPUT]
 #
 # OUTPUT is docs/results/search by default. EPOCHS (10, of the supernet, whose seed is 0), SEEDS ("0 1 2 3 4", of the
-# searches), MAX_PARAMS (720k: half of the default space's range), SEARCH (more arguments for every search) and WORK (runs/search) change that, and what
-# common.sh names. With the defaults meant to take an hour at most on two cores.
+# searches), MAX_PARAMS (720k: half of the default space's range), SEARCH (more arguments for every search) and WORK
+# (runs/search) change that, and what common.sh names. With the defaults meant to take an hour at most on two cores.
 set -euo pipefail
 SEEDS=${SEEDS:-0 1 2 3 4}
 source "$(dirname "$0")/common.sh"
@@ -33,10 +34,10 @@ search evolution evolution "${limit[@]}"; groups=("$group")
 search predictor "evolution, predictor" "${limit[@]}" --set SEARCH.predictor=ridge; groups+=("$group")
 search random random "${limit[@]}" --algorithm random; groups+=("$group")
 "$programs/report_experiment" searches --title "Evolution against random search" \
-  --note "$config, $epochs epochs, at most $max_params parameters, seeds $seeds. The hypervolume is not what evolution looks for." \
+  --note "$config, $epochs epochs, at most $max_params parameters, seeds $seeds. The hypervolume is not what evolution looks for. $(made_by EPOCHS="$epochs" MAX_PARAMS="$max_params")" \
   --output "$output" "${groups[@]}"
 
 search nsga2 NSGA-II --algorithm nsga2; groups=("$group")
 search random-front random --algorithm random; groups+=("$group")
 "$programs/report_experiment" searches --title "NSGA-II against random search" \
-  --note "$config, $epochs epochs, no limits, seeds $seeds." --output "$output-front" "${groups[@]}"
+  --note "$config, $epochs epochs, no limits, seeds $seeds. $(made_by EPOCHS="$epochs")" --output "$output-front" "${groups[@]}"

@@ -18,5 +18,5 @@ finish "$work/supernet" train_supernet --config "$config" --epochs "$epochs" --s
   --population "$subnets" --generations 1 --images "$rank_images" --seed "$seed" --set SEARCH.early_stop=false
 "$programs/report_experiment" front --run "$work" \
   --title "Subnets of one training" \
-  --note "$config, $epochs epochs, seed $seed; random subnets with the weights they inherit." \
+  --note "$config, $epochs epochs, seed $seed; random subnets with the weights they inherit. $(made_by EPOCHS="$epochs" SUBNETS="$subnets")" \
   --output "$output"
