@@ -104,6 +104,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       run_(run),
       device_(device),
       ranks_(ranks),
+      exchange_(ranks, config.train.wire),
       parts_(config.train.batch_size / (ranks.size() * part_of_batch(config.train, ranks.size()))),
       resume_(resume && run.has("checkpoint.safetensors")),
       source_(open_data_for(config)),
@@ -127,10 +128,6 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
     CHECK(device == DeviceKind::cpu, "TRAIN.shards is for processors: use --device cpu");
     tree_.emplace(ranks, config.train.shards);
   }
-  // The exchange and the tree take the views of one subnet, which do not overlap.
-  CHECK((ranks.size() == 1 && config.train.shards == 0) || subnets() == 1,
-        "several processes, and TRAIN.shards, train one subnet a step, and TRAIN.strategy=", config.train.strategy.name,
-        " trains ", subnets(), ": use one process, or TRAIN.strategy uniform or progressive");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -159,25 +156,29 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
 
 void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   check_same_step(step);
-  std::vector<TapedView> views;
+  const bool collects = tree_ || ranks_.size() > 1;
+  std::vector<TapedView> views, used;  // of the plan; of one subnet's pass
   ForwardOptions options;
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
-  options.views = tree_ || ranks_.size() > 1 ? &views : nullptr;
+  options.views = collects ? &used : nullptr;
   const int64_t count = batch.images.size(0) / parts_;
   for (int64_t part = 0; part < parts_; ++part) {
     const DeviceBatch some = {batch.images.slice(0, part * count, count), batch.targets.slice(0, part * count, count)};
     options.first_sample = ranks_.rank() * batch.images.size(0) + part * count;
     const Tensor targets = teacher_ != nullptr ? teacher_->targets(some) : some.targets;
     views.clear();  // the same ones in every part
-    const bool sends = !tree_ && ranks_.size() > 1 && part + 1 == parts_;
+    const bool sends = collects && !tree_ && part + 1 == parts_;
     const auto on_loss = [&](size_t subnet, const Tensor& loss) {
       step.numbers->start(loss.data(), sizeof(float), loss_at(static_cast<int64_t>(subnet) * parts_ + part));
-      if (sends) exchange_.begin(views);
+      views = joined_views(views, std::move(used));
+      used.clear();
+      if (sends && subnet + 1 == step.plan.size()) exchange_.begin(views);
     };
     std::function<void(size_t)> advance;
-    if (sends) advance = [&](size_t left) { exchange_.advance(left); };
+    if (sends)
+      advance = [&](size_t left) { exchange_.advance(left); };  // before the last subnet there is nothing to send
     const float share = tree_ ? 1.0f : 1.0f / static_cast<float>(parts_);  // the tree takes the mean itself
     backward_of_plan(supernet_, step.plan, some.images, targets, options, share, on_loss, advance);
     if (tree_) tree_->add(views);
@@ -191,19 +192,15 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   step.sent = tree_ ? tree_->bytes() : exchange_.bytes();
 }
 
-// The mean over the parts.
-double Trainer::loss_of(const unsigned char* numbers, size_t subnet) const {
-  const int64_t first = static_cast<int64_t>(subnet) * parts_;
-  double sum = 0;
-  for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(first + part));
-  return sum / static_cast<double>(parts_);
-}
-
-// What the step minimises.
-double Trainer::loss_of(const unsigned char* numbers, const StepPlan& plan) const {
-  double sum = 0;
-  for (size_t i = 0; i < plan.size(); ++i) sum += plan[i].weight * loss_of(numbers, i);
-  return sum;
+// Of each subnet, the mean over the parts.
+std::vector<double> Trainer::losses_of(const unsigned char* numbers) const {
+  std::vector<double> losses;
+  for (int64_t subnet = 0; subnet < subnets(); ++subnet) {
+    double sum = 0;
+    for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(subnet * parts_ + part));
+    losses.push_back(sum / static_cast<double>(parts_));
+  }
+  return losses;
 }
 
 void Trainer::check_finite(double value, const char* what, const Architecture& architecture) const {
@@ -252,10 +249,11 @@ HealthRecord Trainer::look_at_health() {
 void Trainer::settle(const Step& step, Progress* progress) {
   const TraceSpan span("settle", "settle");
   const unsigned char* numbers = step.numbers->wait();
-  const double loss = ranks_.size() == 1 ? loss_of(numbers, step.plan) : step.mean_loss;
+  const std::vector<double> losses = ranks_.size() == 1 ? losses_of(numbers) : step.losses;
+  double loss = 0;  // what the step minimises
   for (size_t i = 0; i < step.plan.size(); ++i) {
-    const double own = step.plan.size() == 1 ? loss : loss_of(numbers, i);
-    check_finite(own, "the loss", step.plan[i].architecture);
+    check_finite(losses[i], "the loss", step.plan[i].architecture);
+    loss += step.plan[i].weight * losses[i];
   }
   const Architecture& first = step.plan[0].architecture;
   check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", first);
@@ -271,7 +269,7 @@ void Trainer::settle(const Step& step, Progress* progress) {
     record["architecture"] = nlohmann::ordered_json::parse(first.to_json());
   } else {
     for (size_t i = 0; i < step.plan.size(); ++i) {
-      record["subnets"].push_back(subnet_record(step.plan[i], loss_of(numbers, i)));
+      record["subnets"].push_back(subnet_record(step.plan[i], losses[i]));
     }
   }
   record["img_per_s"] = img_per_s;

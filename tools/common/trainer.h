@@ -73,7 +73,8 @@ class Trainer {
     StepPlan plan;
     double lr = 0;
     int64_t images = 0, memory = 0, sent = 0;  // of all ranks; bytes
-    double mean_loss = 0, waited = 0;          // over the ranks, where there are several; seconds for the others
+    std::vector<double> losses;                // of each subnet, the mean over the ranks, where there are several
+    double waited = 0;                         // seconds for the others
     bool stop = false;                         // a rank was asked to
     Clock::time_point start;
     std::shared_ptr<Readback> numbers;
@@ -83,8 +84,7 @@ class Trainer {
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
-  double loss_of(const unsigned char* numbers, size_t subnet) const;
-  double loss_of(const unsigned char* numbers, const StepPlan& plan) const;
+  std::vector<double> losses_of(const unsigned char* numbers) const;
   void check_same_step(const Step& step);
   void join_notes(Step& step);
   void check_together() const;
@@ -109,7 +109,7 @@ class Trainer {
   const RunDirectory& run_;
   DeviceKind device_;
   Communicator& ranks_;
-  GradientExchange exchange_{ranks_};
+  GradientExchange exchange_;
   std::optional<GradientTree> tree_;  // in the exchange's place where the batch is cut into shards
   int64_t parts_;                     // of a process's share of a batch
   bool resume_;                       // from a checkpoint

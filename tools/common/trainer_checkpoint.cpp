@@ -41,7 +41,10 @@ void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
   CHECK(step_ == 0 && checkpoint_step_ < 0, "this run is at step ", step_, ": its weights are not replaced");
   initialise(supernet_);
   if (average_ != nullptr) average_ = std::make_unique<WeightAverage>(supernet_, config_.train.average_decay);
-  at_step(0, [&] { save(config_.largest()); });
+  at_step(0, [&] {
+    check_together();
+    save(config_.largest());
+  });
 }
 
 void Trainer::at_step(int64_t step, const std::function<void()>& work) const {

@@ -13,14 +13,8 @@ namespace {
 
 // What a step begins with.
 struct DrawnNote {
-  uint64_t hash;       // of step and architecture
+  uint64_t hash;       // of step and architectures
   int64_t checkpoint;  // the step of the newest one, as far as the rank knows
-};
-
-// And what it ends with.
-struct StepNote {
-  double loss;
-  bool stop;
 };
 
 // Before each evaluation of the test.
@@ -29,8 +23,11 @@ struct TestNote {
   bool stop;
 };
 
-uint64_t drawn_at(int64_t step, const Architecture& architecture) {
-  return (architecture.hash() ^ static_cast<uint64_t>(step)) * 0x9e3779b97f4a7c15ull;
+uint64_t drawn_at(int64_t step, const StepPlan& plan) {
+  constexpr uint64_t kOdd = 0x9e3779b97f4a7c15ull;
+  uint64_t hash = static_cast<uint64_t>(step) * kOdd;
+  for (const PlannedSubnet& subnet : plan) hash = (hash ^ subnet.architecture.hash()) * kOdd;
+  return hash;
 }
 
 // The first rank whose value differs from rank 0's; 0 when none does.
@@ -71,19 +68,25 @@ bool Trainer::any_interrupted() {
 
 void Trainer::check_same_step(const Step& step) {
   const TraceSpan span("communication", "compare steps");
-  const auto notes = ranks_.gather(DrawnNote{drawn_at(step.number, step.plan[0].architecture), checkpoint_step_});
+  const auto notes = ranks_.gather(DrawnNote{drawn_at(step.number, step.plan), checkpoint_step_});
   const int other = first_other(notes, &DrawnNote::hash);
   CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
   checkpoint_step_ = notes[0].checkpoint;
 }
 
-// What each rank knows of the step is known to all.
+// What each rank knows of the step is known to all: the loss of each subnet, and whether to stop.
 void Trainer::join_notes(Step& step) {
   const TraceSpan span("communication", "join notes");
-  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait(), step.plan), step.stop});
-  for (const StepNote& note : notes) {
-    step.mean_loss += note.loss / static_cast<double>(notes.size());
-    step.stop = step.stop || note.stop;
+  std::vector<double> own = losses_of(step.numbers->wait());
+  const size_t subnets = own.size(), ranks = static_cast<size_t>(ranks_.size());
+  own.push_back(step.stop);
+  std::vector<double> all(ranks * own.size());
+  ranks_.gather(own.data(), own.size() * sizeof(double), all.data());
+  step.losses.assign(subnets, 0);
+  for (auto note = all.begin(); note != all.end(); note += static_cast<std::ptrdiff_t>(own.size())) {
+    for (size_t i = 0; i < subnets; ++i)
+      step.losses[i] += note[static_cast<std::ptrdiff_t>(i)] / static_cast<double>(ranks);
+    step.stop = step.stop || note[static_cast<std::ptrdiff_t>(subnets)] != 0;
   }
 }
 
