@@ -5,7 +5,6 @@
 // computed as by `sample`, so that both give the same bits.
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "data/image_ops.h"
@@ -96,24 +95,26 @@ ENTANGLE_INLINE void sample(const uint8_t* pixels, int64_t width, int64_t height
   store_pixel(__builtin_convertvector(value, Ints4), out);
 }
 
-// Where the pixels of a row of the output lie: `start`, the pixel before the place, counted from the output's own when the
-// row runs along the axis, or kOutside; `fraction`, of the way to the next one, for each channel.
-constexpr int32_t kOutside = std::numeric_limits<int32_t>::min();
+// For the pixels of a row of the output where they lie along the axis: the pixel before the place, `start`, and the `fraction`
+// of the way to the next one, for each channel.
 struct Places {
+  std::vector<double> place, one, fraction;
   std::vector<int32_t> start;
-  std::vector<double> one, fraction;
 };
 
-// place(x) = slope (x + 1/2) + at + offset, in this order, of an axis with `limit` pixels.
-ENTANGLE_CLONES void find_places(double slope, double at, double offset, double limit, int64_t width, bool relative,
-                                 int32_t* start, double* one) {
-  for (int64_t x = 0; x < width; ++x) {
-    const double place = slope * (static_cast<double>(static_cast<int32_t>(x)) + 0.5) + at + offset;
-    const bool inside = place >= 0 && place < limit;
-    const double from = (inside ? place : 0.5) - 0.5;
-    const int32_t first = static_cast<int32_t>(from + 1) - 1;  // floors: from > -1
-    one[x] = from - static_cast<double>(first);
-    start[x] = inside ? first - (relative ? static_cast<int32_t>(x) : 0) : kOutside;
+// place(x) = slope (x + 1/2) + at + offset, in this order.
+ENTANGLE_CLONES void find_places(double slope, double at, double offset, int32_t width, double* place) {
+  for (int32_t x = 0; x < width; ++x) place[x] = slope * (static_cast<double>(x) + 0.5) + at + offset;
+}
+
+// Of places that are not negative. `step` times its own number is taken off each start.
+ENTANGLE_CLONES void split_places(const double* place, int32_t first, int32_t last, int32_t step, int32_t* start,
+                                  double* one) {
+  for (int32_t x = first; x < last; ++x) {
+    const double from = place[x] - 0.5;
+    const int32_t before = static_cast<int32_t>(from + 1) - 1;  // floors: from > -1
+    one[x] = from - static_cast<double>(before);
+    start[x] = before - step * x;
   }
 }
 
@@ -156,6 +157,7 @@ class AxisTransform {
                 const Colour& fill)
       : pixels_(pixels), width_(width), height_(height), m_(m), kind_(kind), fill_(fill) {
     places_.start.resize(static_cast<size_t>(width));
+    places_.place.resize(static_cast<size_t>(width));
     places_.one.resize(static_cast<size_t>(width));
     places_.fraction.resize(static_cast<size_t>(width * kChannels));
     padded_.resize(static_cast<size_t>((width + 4) * kChannels));
@@ -168,32 +170,47 @@ class AxisTransform {
 
   void run(uint8_t* out) {
     const bool across = m_.d == 0 && m_.f == 0;
+    const int32_t width = static_cast<int32_t>(width_);
     for (int64_t y = 0; y < height_; ++y, out += width_ * kChannels) {
-      const double v = static_cast<double>(y) + 0.5;
-      int32_t* start = places_.start.data();
-      if (across) {
-        find_places(m_.a, m_.b * v, m_.c, static_cast<double>(width_), width_, true, start, places_.one.data());
-        pad_row(pixels_ + y * width_ * kChannels, width_, padded_.data());
-      } else {
-        find_places(m_.d, m_.e * v, m_.f, static_cast<double>(height_), width_, false, start, places_.one.data());
-      }
-      double* fraction = places_.fraction.data();
-      for (const double one : places_.one) {
-        for (int c = 0; c < kChannels; ++c) *fraction++ = one;
-      }
-      for (int64_t x = 0, end; x < width_; x = end) {
-        for (end = x + 1; end < width_ && start[end] == start[x];) ++end;
-        run_of(across, x, end, start[x], out);
-      }
+      const double v = static_cast<double>(y) + 0.5, limit = static_cast<double>(across ? width_ : height_);
+      const double slope = across ? m_.a : m_.d, at = across ? m_.b * v : m_.e * v, offset = across ? m_.c : m_.f;
+      find_places(slope, at, offset, width, places_.place.data());
+      // Places rise or fall from left to right.
+      const auto inside = [&](int64_t x) {
+        const double place = places_.place[static_cast<size_t>(x)];
+        return place >= 0 && place < limit;
+      };
+      int64_t first = 0, last = width_;
+      while (first < last && !inside(first)) ++first;
+      while (first < last && !inside(last - 1)) --last;
+      fill(0, first, out);
+      fill(last, width_, out);
+      if (first == last) continue;
+      if (across) pad_row(pixels_ + y * width_ * kChannels, width_, padded_.data());
+      split_places(places_.place.data(), static_cast<int32_t>(first), static_cast<int32_t>(last), across ? 1 : 0,
+                   places_.start.data(), places_.one.data());
+      runs_of(across, first, last, out);
     }
   }
 
  private:
-  void run_of(bool across, int64_t x, int64_t end, int64_t start, uint8_t* row) const {
-    if (start == kOutside) {
-      for (; x < end; ++x) std::memcpy(row + x * kChannels, fill_.data(), kChannels);
-      return;
+  void fill(int64_t x, int64_t end, uint8_t* row) const {
+    for (; x < end; ++x) std::memcpy(row + x * kChannels, fill_.data(), kChannels);
+  }
+
+  void runs_of(bool across, int64_t first, int64_t last, uint8_t* row) {
+    double* fraction = places_.fraction.data() + first * kChannels;
+    for (int64_t x = first; x < last; ++x) {
+      for (int c = 0; c < kChannels; ++c) *fraction++ = places_.one[static_cast<size_t>(x)];
     }
+    const int32_t* start = places_.start.data();
+    for (int64_t x = first, end; x < last; x = end) {
+      for (end = x + 1; end < last && start[end] == start[x];) ++end;
+      run_of(across, x, end, start[x], row);
+    }
+  }
+
+  void run_of(bool across, int64_t x, int64_t end, int64_t start, uint8_t* row) const {
     const uint8_t* v[4];
     for (int64_t k = 0; k < 4; ++k) {
       v[k] = across ? padded_.data() + (x + start + k + 1) * kChannels
