@@ -208,7 +208,8 @@ static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const flo
   }
 }
 
-// Asks for a row of P that will be written a block later: the stores would wait for memory one cache line after another.
+// Asks for a row of P that will be written a block later: the stores would wait for memory, one cache line after
+// another.
 static inline void prefetch_row(const Plan& plan, const float* row) {
   for (int64_t j = 0; j < plan.row; j += 16) __builtin_prefetch(row + j, 1);
 }

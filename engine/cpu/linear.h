@@ -45,8 +45,8 @@ static inline const float* weight_row(const LinearShape& s, const float* w, int6
   return w + (column / s.out) * s.w_group + (column % s.out) * s.w_row;
 }
 
-// Packs `count` <= kLanes rows of a weight, `depth` values each, as columns of a panel `width` columns wide; zeros in the
-// other lanes.
+// Packs `count` <= kLanes rows of a weight, `depth` values each, as columns of a panel `width` columns wide; zeros in
+// the other lanes.
 template <class P>
 static inline void pack_columns(int64_t depth, const float* const* rows, int64_t count, typename P::Element* to,
                                 int64_t width) {
@@ -142,8 +142,8 @@ static inline void pack_activations(const WeightTask& task, int64_t rows, const 
 }
 
 // Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
-// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of them,
-// and their sums stay in registers.
+// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of
+// them, and their sums stay in registers.
 template <class P, bool whole>
 static inline void gather_columns(int64_t rows, int64_t some, const float* dy, int64_t dy_row, typename P::Element* to,
                                   float* db) {
