@@ -242,7 +242,7 @@ static void probabilities(const Plan& plan, const Workspace<P>& w, int64_t pair,
     softmax_block(plan, count, w.block, p + first * plan.row);
     for (int64_t i = first; i < first + count; ++i) {
       // The next block's stores would wait for memory, one cache line after another.
-      if (i + kBlock < plan.n) prefetch<true>(plan.row, p + (i + kBlock) * plan.row);
+      if (i + kBlock < plan.n) prefetch(plan.row, p + (i + kBlock) * plan.row);
       prefetch(plan.d, q + 2 * plan.y_row + i * plan.qkv_row);
       keep_row(plan, w, pair, i, p + i * plan.row);
     }
