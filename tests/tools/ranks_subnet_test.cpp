@@ -45,6 +45,7 @@ TEST_F(SubnetRanks, TrainAsOneProcessDoes) {
   for (const char* line : {"inherited from", "training in", "test  subnet", "evaluate it"}) {
     EXPECT_EQ(count_of(two.out, line), 1) << line << " in: " << two.out;
   }
+  EXPECT_EQ(count_of(two.out, "held-out:  subnet"), 5) << "once an epoch: " << two.out;
   EXPECT_NE(two.out.find("shared by 2 processes"), std::string::npos) << two.out;
   const auto want = log_records(dir.path("one/log.jsonl")), got = log_records(dir.path("two/log.jsonl"));
   ASSERT_EQ(want.size(), 10u);
