@@ -1,8 +1,8 @@
 // The processes that train one supernet together, and what they tell one another.
 //
-// A launcher starts them: `mpirun -n 4 ./train_supernet`, or Slurm's srun with its PMIx. Every process runs the same
-// program; they differ in their rank alone. All calls below are collective: every rank makes the same ones in the same
-// order. A rank that does not answer ends every call that waits for it with an Error, never a wait without end.
+// A launcher starts them: `mpirun -n 4 ./train_supernet`, torchrun, or Slurm's srun (engine/launcher.h). Every process runs
+// the same program; they differ in their rank alone. All calls below are collective: every rank makes the same ones in the
+// same order. A rank that does not answer ends every call that waits for it with an Error, never a wait without end.
 #pragma once
 
 #include <cstddef>
@@ -68,15 +68,8 @@ class SingleProcess : public Communicator {
   void swap(int other, const float* own, float* others, int64_t count) override;
 };
 
-// The processes of the launcher that started this one; a process alone when none did. Throws Error when there is a launcher
-// that this build cannot talk to.
+// The processes of the launcher that started this one, over MPI under mpirun, else over TCP; a process alone when none did.
+// Once for each process. Throws Error when they cannot be joined.
 std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {});
-
-// How many processes a launcher started, of which how many on this machine; 1 without a launcher.
-struct Launched {
-  int size = 1, local_size = 1;
-  const char* launcher = nullptr;  // "mpirun"
-};
-Launched launched();
 
 }  // namespace entangle

@@ -15,6 +15,7 @@
 
 #include "engine/check.h"
 #include "engine/device.h"
+#include "engine/launcher.h"
 #include "engine/parallel.h"
 
 namespace entangle {
