@@ -41,11 +41,16 @@ class TcpRanks : public Programs {
             "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + std::to_string(port)};
   }
 
-  std::vector<std::string> small_batches(const std::string& run, const std::string& epochs,
-                                         const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words = train(run, {"--batch-size", "12", "--threads", "1", "--epochs", epochs});
+  std::vector<std::string> in_batches(int images, const std::string& run, const std::string& epochs,
+                                      const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words =
+        train(run, {"--batch-size", std::to_string(images), "--threads", "1", "--epochs", epochs});
     words.insert(words.end(), more.begin(), more.end());
     return words;
+  }
+  std::vector<std::string> small_batches(const std::string& run, const std::string& epochs,
+                                         const std::vector<std::string>& more = {}) const {
+    return in_batches(16, run, epochs, more);
   }
 
   // Of all ranks, the first one's first.
