@@ -5,6 +5,7 @@
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
+# make NCCL=0 …   without NCCL, by which processes train together on GPUs, even where it is found; in build/release-cuda-single-gpu
 # make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
 # make docs     the reference of the library's headers, in build/docs/html (needs doxygen)
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev);  make audit_kernels  all kernels in one table
@@ -20,7 +21,7 @@ BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA))
 KIND := build/$(if $(SANITIZE),sanitize,release)
 TURBOJPEG ?= $(if $(wildcard $(addsuffix /turbojpeg.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
 MPI ?= $(if $(shell command -v mpicc),1,-)
-BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)
+BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)$(if $(filter 0,$(NCCL)),-single-gpu)
 BIN := $(BUILD)/bin/
 
 comma := ,

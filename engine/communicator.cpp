@@ -1,10 +1,13 @@
 #include "engine/communicator.h"
 
 #include <cstring>
+#include <utility>
 
 #include "engine/check.h"
 #include "engine/communicator_mpi.h"
+#include "engine/communicator_nccl.h"
 #include "engine/communicator_tcp.h"
+#include "engine/device.h"
 #include "engine/launcher.h"
 
 namespace entangle {
@@ -13,15 +16,32 @@ void SingleProcess::gather(const void* own, size_t bytes, void* all) { std::memc
 
 void SingleProcess::swap(int, const float*, float*, int64_t) { RAISE("a process alone has no other to swap with"); }
 
-std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options) {
+namespace {
+
+std::unique_ptr<Communicator> join_hosts(const CommunicatorOptions& options) {
   const Launched launch = launched();
   if (launch.mpi && has_mpi()) return join_mpi(launch, options);
   if (launch.size == 1) return std::make_unique<SingleProcess>();
   CHECK(!launch.mpi || (!launch.host.empty() && launch.port > 0), launch.launcher, " started ", launch.size,
-        " processes, but this build has no MPI to join them: install OpenMPI (libopenmpi-dev) and build again; or, to "
-        "join "
-        "them over TCP, set MASTER_ADDR and MASTER_PORT to where rank 0 waits for the others");
+        " processes, but this build has no MPI to join them: install OpenMPI (libopenmpi-dev) and build again; or set "
+        "MASTER_ADDR and MASTER_PORT to where rank 0 waits for the others, to join them over TCP");
   return join_tcp(launch, options);
 }
+
+}  // namespace
+
+std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options, DeviceKind device) {
+  std::unique_ptr<Communicator> hosts = join_hosts(options);
+  if (device == DeviceKind::cpu || hosts->size() == 1) return hosts;
+  return join_gpus(std::move(hosts), options);
+}
+
+#if !defined(ENTANGLE_CUDA)
+
+std::unique_ptr<Communicator> join_gpus(std::unique_ptr<Communicator>, const CommunicatorOptions&) {
+  RAISE(why_no_cuda());
+}
+
+#endif
 
 }  // namespace entangle

@@ -11,6 +11,8 @@
 #include <memory>
 #include <vector>
 
+#include "engine/kernel.h"
+
 namespace entangle {
 
 // When a rank counts as lost.
@@ -43,10 +45,16 @@ class Communicator {
     return all;
   }
 
-  // Begins to replace values[0 .. count) in host memory by their sums over all ranks, the same bits on each; the memory
-  // belongs to the sum until finish_sums(), which waits for all that began.
+  // Where the numbers of sums and swaps lie.
+  virtual DeviceKind device() const { return DeviceKind::cpu; }
+
+  // Begins to replace values[0 .. count) by their sums over all ranks, the same bits on each; the memory belongs to the sum
+  // until finish_sums(), which waits for all that began; on a GPU, what is launched from then on does.
   virtual void start_sum(float* values, int64_t count) = 0;
   virtual void finish_sums() = 0;
+  // Waits until the sums of the last finish_sums() are there, on a GPU as well: to be called before the host waits for
+  // anything that was launched behind them, since a rank that is lost is noticed here.
+  virtual void settle_sums() {}
   // Lets the sums under way go on, without waiting: to be called now and then between other work.
   virtual void progress() {}
 
@@ -69,7 +77,8 @@ class SingleProcess : public Communicator {
 };
 
 // The processes of the launcher that started this one, over MPI under mpirun, else over TCP; a process alone when none did.
-// Once for each process. Throws Error when they cannot be joined.
-std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {});
+// Several that sum numbers on `device` cuda do so over NCCL. Once for each process. Throws Error when they cannot be joined.
+std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {},
+                                             DeviceKind device = DeviceKind::cpu);
 
 }  // namespace entangle

@@ -47,6 +47,7 @@ struct Wanted {
 struct Peer {
   Socket socket;
   std::deque<Outgoing> out;
+  size_t unsent = 0;          // messages of those; the others are parts of sums
   std::deque<Wanted> wanted;  // messages, in the order in which they come
   Frame frame;                // that is being read, or whose bytes are
   size_t received = 0;        // of both
@@ -89,7 +90,7 @@ class TcpCommunicator : public Communicator {
         exchange(other, own, place, bytes);
       }
     }
-    wait([this](const Peer& peer) { return peer.wanted.empty() && peer.out.empty(); }, "");
+    wait(told, "");
   }
 
   void start_sum(float* values, int64_t count) override {
@@ -117,12 +118,13 @@ class TcpCommunicator : public Communicator {
   void swap(int other, const float* own, float* others, int64_t count) override {
     if (count == 0) return;
     exchange(other, own, others, static_cast<size_t>(count) * sizeof(float));
-    wait([this,
-          other](const Peer& peer) { return &peer != &this->peer(other) || (peer.wanted.empty() && peer.out.empty()); },
+    wait([this, other](const Peer& peer) { return &peer != &this->peer(other) || told(peer); },
          concat("rank ", other, " is lost or hangs"));
   }
 
  private:
+  // No message to it, or from it, is under way.
+  static bool told(const Peer& peer) { return peer.wanted.empty() && peer.unsent == 0; }
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
   Peer& left() { return peer((rank() + size() - 1) % size()); }
   uint32_t steps() const { return 2 * static_cast<uint32_t>(size() - 1); }
@@ -138,6 +140,7 @@ class TcpCommunicator : public Communicator {
     peer(other).wanted.push_back({static_cast<char*>(others), bytes});
     Frame frame;
     frame.bytes = bytes;
+    ++peer(other).unsent;
     send(peer(other), frame, own);
   }
 
@@ -164,7 +167,9 @@ class TcpCommunicator : public Communicator {
       if (moved < 0) to.lost = true;
       if (moved <= 0) return;
       first.sent += static_cast<size_t>(moved);
-      if (first.sent == whole) to.out.pop_front();
+      if (first.sent < whole) continue;
+      if (first.frame.kind == Frame::kMessage) --to.unsent;
+      to.out.pop_front();
     }
   }
 

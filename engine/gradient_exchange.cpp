@@ -65,30 +65,57 @@ void GradientExchange::begin(std::vector<TapedView> views) {
   views_ = std::move(views);
   unsent_ = views_.size();
   filled_ = started_ = 0;
+  if (on_device()) {
+    device_gradient_ = DeviceGradient(views_);
+    return;
+  }
   packed_.resize(static_cast<size_t>(sent_numbers(views_)));  // before the first sum: they must stay where they are
 }
 
+// Of the next numbers, which are finished.
+void GradientExchange::start_sum(int64_t count) {
+  float* numbers = packed_.data() + started_;
+  if (on_device()) {
+    const size_t bucket = static_cast<size_t>(started_ / kBucket);
+    if (bucket == buckets_.size()) buckets_.push_back(Tensor::empty({kBucket}, ranks_.device()));
+    numbers = buckets_[bucket].data();
+    device_gradient_.pack(started_, count, numbers);
+  }
+  ranks_.start_sum(numbers, count);
+  started_ += count;
+}
+
 void GradientExchange::advance(size_t left) {
-  if (ranks_.size() == 1) return;
   for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
     const TapedView& taped = views_[unsent_ - 1];
     if (!is_sent(taped)) continue;
-    filled_ = pack(taped.view, packed_.data() + filled_) - packed_.data();
-    for (; filled_ - started_ >= kBucket; started_ += kBucket) ranks_.start_sum(packed_.data() + started_, kBucket);
+    if (on_device()) {
+      filled_ += taped.view.count();
+    } else {
+      filled_ = pack(taped.view, packed_.data() + filled_) - packed_.data();
+    }
+    while (filled_ - started_ >= kBucket) start_sum(kBucket);
   }
   ranks_.progress();
 }
 
 void GradientExchange::finish() {
-  if (ranks_.size() == 1) return;
   const TraceSpan span("communication", "finish the mean");
   advance(0);
-  if (filled_ > started_) ranks_.start_sum(packed_.data() + started_, filled_ - started_);
+  if (filled_ > started_) start_sum(filled_ - started_);
   {
     const TraceSpan waiting("communication", "wait for sums");
     ranks_.finish_sums();
   }
-  unpack(views_, packed_.data(), 1.0f / static_cast<float>(ranks_.size()));
+  const float share = 1.0f / static_cast<float>(ranks_.size());
+  if (on_device()) {
+    for (int64_t begin = 0; begin < filled_; begin += kBucket) {
+      const float* const sums = buckets_[static_cast<size_t>(begin / kBucket)].data();
+      device_gradient_.unpack(begin, std::min(kBucket, filled_ - begin), sums, share);
+    }
+  } else {
+    unpack(views_, packed_.data(), share);
+  }
   views_.clear();
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/communicator.h"
+#include "engine/device_gradient.h"
 #include "engine/tensor.h"
 
 namespace entangle {
@@ -23,22 +24,28 @@ class GradientExchange {
 
   explicit GradientExchange(Communicator& ranks) : ranks_(ranks) {}
 
-  // `views`: of parameters on the processor, in the order in which the forward pass used them; no two overlap.
+  // `views`: of parameters where the communicator's sums are, in the order in which the forward pass used them; no two overlap.
   void begin(std::vector<TapedView> views);
   // Sends what is finished when the tape has `left` operations left, and lets the sums under way go on.
   void advance(size_t left);
-  // Sends the rest and waits: then the views' gradients are the mean over all ranks, the same bits on each. Other gradients
-  // stay as they are.
+  // Sends the rest and waits (on a GPU, what is launched from then on does): then the views' gradients are the mean over all
+  // ranks, the same bits on each. Other gradients stay as they are.
   void finish();
   // What each rank gave to the sums since begin(), in bytes.
   int64_t bytes() const { return filled_ * static_cast<int64_t>(sizeof(float)); }
 
  private:
+  bool on_device() const { return ranks_.device() != DeviceKind::cpu; }
+  void start_sum(int64_t count);
+
   Communicator& ranks_;
   std::vector<TapedView> views_;
-  size_t unsent_ = 0;  // views_[unsent_ ...] are packed
+  size_t unsent_ = 0;  // views_[unsent_ ...] are finished, and on the processor packed
   std::vector<float> packed_;
-  int64_t filled_ = 0, started_ = 0;  // numbers that are packed, and those of them whose sum has begun
+  int64_t filled_ = 0, started_ = 0;  // numbers that are finished, and those of them whose sum has begun
+  // On a GPU a bucket is packed when its sum begins, by one launch.
+  DeviceGradient device_gradient_;
+  std::vector<Tensor> buckets_;
 };
 
 // The mean of a gradient over a fixed number of shards of a batch, whichever processes compute them: the shards' gradients

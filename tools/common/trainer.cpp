@@ -147,8 +147,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       strategy_(config.train.strategy, config.space, config.train.epochs * steps_per_epoch_, config.train.seed),
       adamw_(adamw_options(config.train)),
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
-  CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
-        "several processes train on processors alone: use --device cpu");
+  CHECK(ranks.size() == 1 || ranks.device() == device, "training is on ", name_of(device),
+        ", where these processes add up nothing");
   // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
   const bool whole = ranks.size() == 1 && parts_ == 1;
   CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
@@ -304,6 +304,7 @@ void Trainer::check_same_step(const Step& step) const {
 // What each rank knows of the step is known to all.
 void Trainer::join_notes(Step& step) {
   const TraceSpan span("communication", "join notes");
+  ranks_.settle_sums();  // of the step before, behind which the loss was launched
   const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait(), step.plan), step.stop});
   for (const StepNote& note : notes) {
     step.mean_loss += note.loss / static_cast<double>(notes.size());
@@ -455,6 +456,7 @@ bool Trainer::train() {
     running = std::move(next);
     const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
+    ranks_.settle_sums();
     settle(*running, progress);
     if (stop) {
       save(running->plan[0].architecture);
