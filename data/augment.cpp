@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/decode.h"
+#include "data/noise.h"
 #include "data/rand_augment.h"
 #include "engine/check.h"
 #include "engine/image_rows.h"
@@ -30,6 +32,7 @@ void Augmentation::validate() const {
   CHECK(crop_padding >= 0 && crop_padding < image_size, "crop_padding must be in 0 .. ", image_size - 1,
         " (less than image_size), not ", crop_padding);
   parse_interpolation(interpolation);
+  parse_decode_mode(decode);
   if (!auto_augment.empty()) RandAugment::parse(auto_augment);
   check_probability(flip, "flip");
   check_probability(erase, "erase");
@@ -95,7 +98,8 @@ Box draw_erased_box(int64_t size, Rng& rng) {
 void fill_with_noise(const Box& box, int64_t channels, int64_t size, Rng& rng, float* image) {
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t y = box.top; y < box.top + box.height; ++y) {
-      fill_row_with_noise(box, c, y, rng.key, rng.next, image + (c * size + y) * size);
+      const uint64_t first = rng.next + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
+      normal_numbers(rng.key, first, box.width, image + (c * size + y) * size + box.left);
     }
   }
   rng.next += static_cast<uint64_t>(2 * channels * box.height * box.width);

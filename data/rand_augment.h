@@ -67,6 +67,8 @@ struct TrainingView {
   Colour fill = {124, 116, 104};  // the rounded mean colour of ImageNet
 };
 Image training_view(const Image& image, const TrainingView& view, Rng& rng);
+// The same of what was decoded of an image: it must hold the region that draw_resized_crop draws from the same numbers.
+Image training_view(const ImagePart& part, const TrainingView& view, Rng& rng);
 
 // A part of the image with area uniform in 8 % to 100 % and width / height log-uniform in 3/4 to 4/3, the first of ten draws
 // that fits; else the largest centred one within those ratios.

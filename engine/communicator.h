@@ -51,6 +51,9 @@ class Communicator {
   // Begins to replace values[0 .. count) by their sums over all ranks, the same bits on each; the memory belongs to the sum
   // until finish_sums(), which waits for all that began; on a GPU, what is launched from then on does.
   virtual void start_sum(float* values, int64_t count) = 0;
+  // The same of bf16 numbers (engine/bf16.h): all ranks' are added in fp32, in the order of the ranks, and the sum is rounded
+  // once. Where a communicator has nothing better, it is done before the call returns.
+  virtual void start_sum(uint16_t* values, int64_t count);
   virtual void finish_sums() = 0;
   // Waits until the sums of the last finish_sums() are there, on a GPU as well: to be called before the host waits for
   // anything that was launched behind them, since a rank that is lost is noticed here.
@@ -72,9 +75,14 @@ class SingleProcess : public Communicator {
   using Communicator::gather;
   void gather(const void* own, size_t bytes, void* all) override;
   void start_sum(float*, int64_t) override {}
+  void start_sum(uint16_t*, int64_t) override {}
   void finish_sums() override {}
   void swap(int other, const float* own, float* others, int64_t count) override;
 };
+
+// sums[i] = the sum of all[r * stride + i] over r = 0 .. ranks - 1 in this order, bf16 numbers added in fp32 and rounded once.
+// `sums` may be a part of `all`.
+void sum_bf16(const uint16_t* all, int ranks, int64_t stride, int64_t count, uint16_t* sums);
 
 // The processes of the launcher that started this one, over MPI under mpirun, else over TCP; a process alone when none did.
 // Several that sum numbers on `device` cuda do so over NCCL. Once for each process. Throws Error when they cannot be joined.

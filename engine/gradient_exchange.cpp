@@ -1,8 +1,11 @@
 #include "engine/gradient_exchange.h"
 
 #include <algorithm>
+#include <limits>
+#include <unordered_map>
 #include <utility>
 
+#include "engine/bf16.h"
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/trace.h"
@@ -42,24 +45,75 @@ void for_rows(const Tensor& view, const F& row) {
   }
 }
 
+void copy(const float* from, int64_t count, float* to) { std::copy(from, from + count, to); }
+void copy(const float* from, int64_t count, uint16_t* to) { std::transform(from, from + count, to, to_bf16); }
+
+float value_of(float x) { return x; }
+float value_of(uint16_t x) { return from_bf16(x); }
+
 // Copies a view's gradient to `packed`; returns the end of the copy.
-float* pack(const Tensor& view, float* packed) {
-  for_rows(view, [&](const float* row, int64_t length) { packed = std::copy(row, row + length, packed); });
+template <class Number>
+Number* pack(const Tensor& view, Number* packed) {
+  for_rows(view, [&](const float* row, int64_t length) {
+    copy(row, length, packed);
+    packed += length;
+  });
   return packed;
 }
 
 // The views' gradients become `packed`, which holds them from the last view to the first, times `factor`.
-void unpack(const std::vector<TapedView>& views, const float* packed, float factor) {
+template <class Number>
+void unpack(const std::vector<TapedView>& views, const Number* packed, float factor) {
   for (auto taped = views.rbegin(); taped != views.rend(); ++taped) {
     if (!is_sent(*taped)) continue;
     for_rows(taped->view, [&](float* row, int64_t length) {
-      for (int64_t i = 0; i < length; ++i) row[i] = packed[i] * factor;
+      for (int64_t i = 0; i < length; ++i) row[i] = value_of(packed[i]) * factor;
       packed += length;
     });
   }
 }
 
+// Whether every number of `b` is one of `a`; both begin at the same one.
+bool covers(const Tensor& a, const Tensor& b) {
+  if (a.contiguous() && b.contiguous()) return a.count() >= b.count();
+  bool all = a.rank() == b.rank();
+  for (int d = 0; all && d < a.rank(); ++d) {
+    all = a.size(d) >= b.size(d) && (b.size(d) == 1 || a.stride(d) == b.stride(d));
+  }
+  return all;
+}
+
 }  // namespace
+
+std::vector<TapedView> joined_views(const std::vector<TapedView>& earlier, std::vector<TapedView> last) {
+  std::unordered_map<const float*, size_t> places;
+  for (size_t i = 0; i < last.size(); ++i) places.emplace(last[i].view.data(), i);
+  for (const TapedView& taped : earlier) {
+    const auto found = places.find(taped.view.data());
+    if (found == places.end()) {
+      last.push_back({taped.view, std::numeric_limits<size_t>::max()});
+      continue;
+    }
+    Tensor& view = last[found->second].view;
+    if (covers(view, taped.view)) continue;
+    CHECK(covers(taped.view, view), "of two views of a parameter neither covers the other: its gradient is not sent");
+    view = taped.view;
+  }
+  return last;
+}
+
+template <class F>
+void GradientExchange::on_wire(const F& f) {
+  if (wire_ == Precision::bf16) {
+    f(packed_bf16_);
+  } else {
+    f(packed_);
+  }
+}
+
+GradientExchange::GradientExchange(Communicator& ranks, Precision wire) : ranks_(ranks), wire_(wire) {
+  CHECK(!on_device() || wire == Precision::fp32, "bf16 on the wire is for processors: on GPUs set TRAIN.wire=fp32");
+}
 
 void GradientExchange::begin(std::vector<TapedView> views) {
   views_ = std::move(views);
@@ -69,32 +123,46 @@ void GradientExchange::begin(std::vector<TapedView> views) {
     device_gradient_ = DeviceGradient(views_);
     return;
   }
-  packed_.resize(static_cast<size_t>(sent_numbers(views_)));  // before the first sum: they must stay where they are
+  // Before the first sum: they must stay where they are.
+  const size_t numbers = static_cast<size_t>(sent_numbers(views_));
+  on_wire([&](auto& packed) { packed.resize(numbers); });
 }
 
-// Of the next numbers, which are finished.
-void GradientExchange::start_sum(int64_t count) {
-  float* numbers = packed_.data() + started_;
-  if (on_device()) {
-    const size_t bucket = static_cast<size_t>(started_ / kBucket);
-    if (bucket == buckets_.size()) buckets_.push_back(Tensor::empty({kBucket}, ranks_.device()));
-    numbers = buckets_[bucket].data();
-    device_gradient_.pack(started_, count, numbers);
+template <class Number>
+void GradientExchange::fill(size_t left, std::vector<Number>& packed) {
+  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
+    const TapedView& taped = views_[unsent_ - 1];
+    if (!is_sent(taped)) continue;
+    filled_ = pack(taped.view, packed.data() + filled_) - packed.data();
+    for (; filled_ - started_ >= kBucket; started_ += kBucket) ranks_.start_sum(packed.data() + started_, kBucket);
   }
-  ranks_.start_sum(numbers, count);
+  if (unsent_ > 0 || filled_ == started_) return;
+  ranks_.start_sum(packed.data() + started_, filled_ - started_);
+  started_ = filled_;
+}
+
+// The same on a GPU.
+void GradientExchange::fill_buckets(size_t left) {
+  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
+    if (is_sent(views_[unsent_ - 1])) filled_ += views_[unsent_ - 1].view.count();
+    while (filled_ - started_ >= kBucket) start_bucket(kBucket);
+  }
+  if (unsent_ == 0 && filled_ > started_) start_bucket(filled_ - started_);
+}
+
+void GradientExchange::start_bucket(int64_t count) {
+  const size_t bucket = static_cast<size_t>(started_ / kBucket);
+  if (bucket == buckets_.size()) buckets_.push_back(Tensor::empty({kBucket}, ranks_.device()));
+  device_gradient_.pack(started_, count, buckets_[bucket].data());
+  ranks_.start_sum(buckets_[bucket].data(), count);
   started_ += count;
 }
 
 void GradientExchange::advance(size_t left) {
-  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
-    const TapedView& taped = views_[unsent_ - 1];
-    if (!is_sent(taped)) continue;
-    if (on_device()) {
-      filled_ += taped.view.count();
-    } else {
-      filled_ = pack(taped.view, packed_.data() + filled_) - packed_.data();
-    }
-    while (filled_ - started_ >= kBucket) start_sum(kBucket);
+  if (on_device()) {
+    fill_buckets(left);
+  } else {
+    on_wire([&](auto& packed) { fill(left, packed); });
   }
   ranks_.progress();
 }
@@ -102,7 +170,6 @@ void GradientExchange::advance(size_t left) {
 void GradientExchange::finish() {
   const TraceSpan span("communication", "finish the mean");
   advance(0);
-  if (filled_ > started_) start_sum(filled_ - started_);
   {
     const TraceSpan waiting("communication", "wait for sums");
     ranks_.finish_sums();
@@ -114,7 +181,7 @@ void GradientExchange::finish() {
       device_gradient_.unpack(begin, std::min(kBucket, filled_ - begin), sums, share);
     }
   } else {
-    unpack(views_, packed_.data(), share);
+    on_wire([&](const auto& packed) { unpack(views_, packed.data(), share); });
   }
   views_.clear();
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/evaluation_images.h"
 #include "tests/expect_error.h"
 #include "tests/made_up_images.h"
 
