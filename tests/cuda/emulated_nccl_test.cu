@@ -7,51 +7,12 @@
 #include <cmath>
 
 #include "cuda/bf16.cuh"
-#include "cuda/emulator/nccl.h"
 #include "cuda/emulator/watch.h"
 #include "engine/rng.h"
-#include "tests/cuda/emulated.h"
+#include "tests/cuda/emulated_nccl.h"
 
 namespace entangle::gpu {
 namespace {
-
-#define NCCL_CHECK(call)                                                               \
-  do {                                                                                 \
-    const ncclResult_t nccl_result_ = (call);                                          \
-    CHECK(nccl_result_ == ncclSuccess, #call, ": ", ncclGetErrorString(nccl_result_)); \
-  } while (false)
-
-ncclUniqueId new_id() {
-  ncclUniqueId id;
-  NCCL_CHECK(ncclGetUniqueId(&id));
-  return id;
-}
-
-// Device memory of any type.
-template <class T>
-class Memory {
- public:
-  explicit Memory(const std::vector<T>& values) : size_(values.size()) {
-    CUDA_CHECK(cudaMalloc(&data_, bytes()));
-    CUDA_CHECK(cudaMemcpyAsync(data_, values.data(), bytes(), cudaMemcpyHostToDevice, stream()));
-    CUDA_CHECK(cudaStreamSynchronize(stream()));
-  }
-  explicit Memory(size_t size) : size_(size) { CUDA_CHECK(cudaMalloc(&data_, bytes())); }
-  ~Memory() { cudaFree(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  T* data() const { return static_cast<T*>(data_); }
-  size_t bytes() const { return size_ * sizeof(T); }
-  std::vector<T> values() const {
-    std::vector<T> values(size_);
-    CUDA_CHECK(cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream()));
-    return values;
-  }
-
- private:
-  size_t size_;
-  void* data_ = nullptr;
-};
 
 // Ranks that this thread drives, each with a stream.
 class Ranks {
@@ -297,45 +258,6 @@ TEST_F(Emulator, ARankThatDoesNotCome) {
   expect_words(fault_of([&] { NCCL_CHECK(ncclCommInitRank(&comm, 2, new_id(), 1)); }),
                {"ncclCommInitRank: rank 1 of 2 waits for rank 0, which did not come"});
   EXPECT_EQ(ncclCommDestroy(comm), ncclSuccess);
-}
-
-TEST_F(Emulator, ACommunicatorThatDoesNotBlock) {
-  ncclComm_t first = nullptr, second = nullptr;
-  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
-  const ncclUniqueId id = new_id();
-  ncclResult_t state = ncclSuccess;
-  EXPECT_EQ(ncclCommInitRankConfig(&first, 2, id, 0, &config), ncclInProgress);
-  EXPECT_EQ(ncclCommGetAsyncError(first, &state), ncclSuccess);
-  EXPECT_EQ(state, ncclInProgress);
-  EXPECT_EQ(ncclCommInitRankConfig(&second, 2, id, 1, &config), ncclSuccess);
-  EXPECT_EQ(ncclCommGetAsyncError(first, &state), ncclSuccess);
-  EXPECT_EQ(state, ncclSuccess);
-  EXPECT_EQ(ncclCommDestroy(first), ncclSuccess);
-  EXPECT_EQ(ncclCommDestroy(second), ncclSuccess);
-}
-
-TEST_F(Emulator, AbortEndsWhatWaitsForOthers) {
-  ncclComm_t first = nullptr, second = nullptr;
-  const ncclUniqueId id = new_id();
-  NCCL_CHECK(ncclGroupStart());
-  NCCL_CHECK(ncclCommInitRank(&first, 2, id, 0));
-  NCCL_CHECK(ncclCommInitRank(&second, 2, id, 1));
-  NCCL_CHECK(ncclGroupEnd());
-  const Memory<float> own({1, 2});
-  cudaEvent_t event = nullptr;
-  CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  NCCL_CHECK(ncclGroupStart());
-  NCCL_CHECK(ncclAllReduce(own.data(), own.data(), 2, ncclFloat, ncclSum, first, stream()));
-  NCCL_CHECK(ncclGroupEnd());
-  CUDA_CHECK(cudaEventRecord(event, stream()));
-  EXPECT_EQ(cudaEventQuery(event), cudaErrorNotReady);
-  EXPECT_EQ(ncclCommAbort(first), ncclSuccess);
-  EXPECT_EQ(cudaEventQuery(event), cudaSuccess);
-  EXPECT_EQ(own.values(), (std::vector<float>{1, 2}));
-  EXPECT_EQ(ncclCommAbort(first), ncclInvalidArgument);
-  EXPECT_EQ(ncclCommDestroy(second), ncclSuccess);
-  cudaEventDestroy(event);
 }
 
 TEST_F(Emulator, RanksOfOneThreadNeedAGroup) {
