@@ -5,7 +5,7 @@
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
-# make NCCL=0 …   without NCCL, by which processes train together on GPUs, even where it is found; in build/release-cuda-single-gpu
+# make NCCL=0 …   without NCCL, for GPUs that train together, even where it is found; in build/release-cuda-single-gpu
 # make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
 # make docs     the reference of the library's headers, in build/docs/html (needs doxygen)
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev);  make audit_kernels  all kernels in one table
