@@ -117,8 +117,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       strategy_(config.train.strategy, config.space, config.train.epochs * steps_per_epoch_, config.train.seed),
       adamw_(adamw_options(config.train)),
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
-  CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
-        "several processes train on processors alone: use --device cpu");
+  CHECK(ranks.size() == 1 || ranks.device() == device, "training is on ", name_of(device),
+        ", where these processes add up nothing");
   // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
   const bool whole = ranks.size() == 1 && parts_ == 1;
   CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
@@ -309,6 +309,7 @@ bool Trainer::train() {
     const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
     at_step(running->number, [&] {
+      ranks_.settle_sums();
       settle(*running, progress);
       if (stop) save(running->plan[0].architecture);
     });
