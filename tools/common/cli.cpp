@@ -41,7 +41,7 @@ void print_error(std::string message) {
 
 // Of the processes that a launcher started.
 bool is_first() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "RANK"}) {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "RANK", "SLURM_PROCID"}) {
     if (const char* rank = std::getenv(variable)) return std::strcmp(rank, "0") == 0;
   }
   return true;
