@@ -241,7 +241,8 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
                 staged ? batch.staged.targets() : batch.targets.data());
 }
 
-// The image of a position, or the next one of the order that is not broken. Copies that follow one another are decoded once.
+// The image of a position, or the next one of the order that is not broken. Copies that follow one another are decoded
+// once.
 void TrainLoader::Impl::decode(int64_t position, Workspace& own) const {
   const int64_t count = static_cast<int64_t>(own.order.size());
   const int64_t first = options.sampler.place(position, count);
@@ -275,8 +276,8 @@ void TrainLoader::Impl::decode_one(int64_t index, int64_t position, Workspace& o
   own.decoded.reduction = 1;
 }
 
-// What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other batches
-// and on other ranks, so that these do not change what a copy is made from.
+// What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other
+// batches and on other ranks, so that these do not change what a copy is made from.
 std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t position, const EncodedImage& image,
                                                      const Workspace& own) const {
   const int64_t count = static_cast<int64_t>(own.order.size()), place = options.sampler.place(position, count);

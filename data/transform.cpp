@@ -1,8 +1,9 @@
-// Images turned, sheared and shifted, as the published recipe's image library computes it: in double, cut off towards zero.
+// Images turned, sheared and shifted, as the published recipe's image library computes it: in double, cut off towards
+// zero.
 //
-// Along one axis (shears, shifts) a row is made from runs of pixels: those whose neighbours lie equally far in memory. The
-// four values between which one is found are then four rows of bytes, and the compiler makes vectors of it. Each value is
-// computed as by `sample`, so that both give the same bits.
+// Along one axis (shears, shifts) a row is made from runs of pixels: those whose neighbours lie equally far in memory.
+// The four values between which one is found are then four rows of bytes, and the compiler makes vectors of it. Each
+// value is computed as by `sample`, so that both give the same bits.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -80,8 +81,8 @@ ENTANGLE_INLINE void find_taps(const uint8_t* pixels, int64_t width, int64_t hei
   }
 }
 
-// One output pixel from the input around (x, y), which counts from the centre of the first pixel. Both `pixels` and `out`
-// have a byte more than the image: four are read and written at each pixel.
+// One output pixel from the input around (x, y), which counts from the centre of the first pixel. Both `pixels` and
+// `out` have a byte more than the image: four are read and written at each pixel.
 template <Interpolation kind>
 ENTANGLE_INLINE void sample(const uint8_t* pixels, int64_t width, int64_t height, double x, double y, uint8_t* out) {
   Taps taps;
@@ -95,8 +96,8 @@ ENTANGLE_INLINE void sample(const uint8_t* pixels, int64_t width, int64_t height
   store_pixel(__builtin_convertvector(value, Ints4), out);
 }
 
-// For the pixels of a row of the output where they lie along the axis: the pixel before the place, `start`, and the `fraction`
-// of the way to the next one, for each channel.
+// For the pixels of a row of the output where they lie along the axis: the pixel before the place, `start`, and the
+// `fraction` of the way to the next one, for each channel.
 struct Places {
   std::vector<double> place, one, fraction;
   std::vector<int32_t> start;

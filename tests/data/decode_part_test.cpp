@@ -174,8 +174,8 @@ double difference_from_means(const Image& whole, const Image& reduced, int64_t r
   return sum / static_cast<double>(width * height * 3);
 }
 
-// A pixel of the reduced image is about the mean of those that it stands for. Chroma that has fewer samples along one axis
-// than along the other is reduced along both as the library can, and is then coarser.
+// A pixel of the reduced image is about the mean of those that it stands for. Chroma that has fewer samples along one
+// axis than along the other is reduced along both as the library can, and is then coarser.
 TEST(DecodePart, ReducedIsAboutTheMean) {
   const std::string name = "photo.jpg";
   for (const Kind& kind : kKinds) {

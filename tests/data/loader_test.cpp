@@ -1,4 +1,3 @@
-#include "data/evaluation_images.h"
 #include "data/loader.h"
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/evaluation_images.h"
 #include "engine/check.h"
 #include "tests/data/every_augmentation.h"
 #include "tests/expect_error.h"
