@@ -25,10 +25,10 @@ static inline void place_row(const Placement& placement, int64_t channels, int64
   for (int64_t x = 0; x < last - first; ++x) target[x * step] = table[source[x * channels]];
 }
 
-// Row y of channel c of the erased box, y one of its rows; `row` is the image's row [size].
-static inline void fill_row_with_noise(const Box& box, int64_t c, int64_t y, RngKey noise, uint64_t first_noise,
-                                       float* row) {
-  const uint64_t first = first_noise + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
+// Row y of channel c of one erased box, y one of its rows; `row` is the image's row [size].
+static inline void fill_row_with_noise(const Erasure& erased, int64_t c, int64_t y, RngKey noise, float* row) {
+  const Box& box = erased.box;
+  const uint64_t first = erased.first_noise + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
   RngBlock block = rng_block(noise, first >> 2);
   for (int64_t x = 0; x < box.width; ++x) {
     const uint64_t at = first + static_cast<uint64_t>(2 * x);
@@ -36,6 +36,54 @@ static inline void fill_row_with_noise(const Box& box, int64_t c, int64_t y, Rng
     const uint32_t u = block.word[at & 3];
     if ((at & 3) == 3) block = rng_block(noise, (at + 1) >> 2);
     row[box.left + x] = static_cast<float>(rng_normal_of(u, block.word[(at + 1) & 3]));
+  }
+}
+
+// Row y of channel c of an image whose boxes are erased.
+static inline void erase_row(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t c, int64_t y, float* row) {
+  for (int64_t b = 0; b < plan.boxes; ++b) {
+    const Erasure& erased = plan.erased[b];
+    const Box& box = erased.box;
+    if (y < box.top || y >= box.top + box.height) continue;
+    if (mode == EraseMode::pixel) {
+      fill_row_with_noise(erased, c, y, noise, row);
+      continue;
+    }
+    const uint64_t number = erased.first_noise + static_cast<uint64_t>(2 * c);
+    const float value = mode == EraseMode::random ? static_cast<float>(rng_normal(noise, number)) : 0.0f;
+    for (int64_t x = box.left; x < box.left + box.width; ++x) row[x] = value;
+  }
+}
+
+// Columns [from, to) of row y of an image's plane, as `mix` makes them of its own and its partner's: out[x - from].
+static inline void mix_columns(const Mix& mix, int64_t y, int64_t from, int64_t to, const float* own,
+                               const float* partner, float* out) {
+  if (mix.lambda == 1) return;
+  const Box& box = mix.box;
+  if (is_empty(box)) {
+    const float share = static_cast<float>(mix.lambda), rest = static_cast<float>(1 - mix.lambda);
+    for (int64_t i = 0; i < to - from; ++i) out[i] = share * own[i] + rest * partner[i];
+    return;
+  }
+  if (y < box.top || y >= box.top + box.height) return;
+  const int64_t first = from > box.left ? from : box.left, end = box.left + box.width;
+  const int64_t last = to < end ? to : end;
+  for (int64_t x = first; x < last; ++x) out[x - from] = partner[x - from];
+}
+
+// Row y of a plane of two images that are partners, in place, each by its own mix. A few columns at a time, of which both
+// images are remembered as they were.
+static inline void mix_rows(const Mix& mix_a, const Mix& mix_b, int64_t size, int64_t y, float* a, float* b) {
+  constexpr int64_t kColumns = 64;
+  float were_a[kColumns], were_b[kColumns];
+  for (int64_t from = 0; from < size; from += kColumns) {
+    const int64_t to = from + kColumns < size ? from + kColumns : size;
+    for (int64_t x = from; x < to; ++x) {
+      were_a[x - from] = a[x];
+      were_b[x - from] = b[x];
+    }
+    mix_columns(mix_a, y, from, to, were_a, were_b, a + from);
+    mix_columns(mix_b, y, from, to, were_b, were_a, b + from);
   }
 }
 
