@@ -18,7 +18,8 @@ Q = $(if $(V),,@echo '  $@' &&)
 CUDA ?= $(if $(shell command -v nvcc),1,0)
 BACKEND := $(if $(filter emulated,$(CUDA)),emulated,$(if $(filter-out 0,$(CUDA)),cuda))
 KIND := build/$(if $(SANITIZE),sanitize,release)
-TURBOJPEG ?= $(if $(wildcard $(addsuffix /turbojpeg.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
+# Of the JPEG libraries with that header it is the one that decodes parts of an image.
+TURBOJPEG ?= $(if $(shell grep -s jpeg_crop_scanline $(addsuffix /jpeglib.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
 MPI ?= $(if $(shell command -v mpicc),1,-)
 BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)
 BIN := $(BUILD)/bin/
@@ -28,7 +29,7 @@ WARNINGS := -Wall -Wextra -Werror
 OPTIMISE := $(if $(SANITIZE),-Og -g1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer,-O2 -g1)
 CXXFLAGS += -std=c++17 $(WARNINGS) $(OPTIMISE) -I. -Ibuild $(if $(DEPS),-I$(DEPS)/include) -MMD -MP -pthread
 LDFLAGS += $(OPTIMISE) $(if $(DEPS),-L$(DEPS)/lib) -pthread
-LDLIBS := $(if $(filter 1,$(TURBOJPEG)),-lturbojpeg) $(if $(filter 1,$(MPI)),$(shell mpicc --showme:link))
+LDLIBS := $(if $(filter 1,$(TURBOJPEG)),-ljpeg) $(if $(filter 1,$(MPI)),$(shell mpicc --showme:link))
 DEFINES := $(if $(filter 1,$(TURBOJPEG)),-DENTANGLE_TURBOJPEG)
 
 # The objects of the sources that match.
@@ -61,6 +62,8 @@ $(BUILD)/%.o: %.cpp
 # Accesses out of bounds are still looked for.
 $(call objects,data/stb_image.cpp tools/common/encode.cpp): CXXFLAGS += \
   -fno-sanitize=signed-integer-overflow,shift,nonnull-attribute
+
+$(BUILD)/data/noise.o: CXXFLAGS += -fno-math-errno -fno-trapping-math
 
 ifeq ($(MPI),1)
 $(BUILD)/engine/communicator_mpi.o: CXXFLAGS += -DENTANGLE_MPI -DOMPI_SKIP_MPICXX $(shell mpicc --showme:compile)

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "data/decode.h"
+#include "data/noise.h"
 #include "data/rand_augment.h"
 #include "engine/check.h"
 #include "engine/image_rows.h"
@@ -52,6 +54,7 @@ void Augmentation::validate() const {
   CHECK(crop_padding >= 0 && crop_padding < image_size, "crop_padding must be in 0 .. ", image_size - 1,
         " (less than image_size), not ", crop_padding);
   parse_interpolation(interpolation);
+  parse_decode_mode(decode);
   if (!auto_augment.empty()) RandAugment::parse(auto_augment);
   check_probability(flip, "flip");
   check_probability(erase, "erase");
@@ -124,8 +127,11 @@ Box draw_erased_box(int64_t size, int64_t boxes, Rng& rng) {
 
 void erase_boxes(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t channels, int64_t size, float* image) {
   if (plan.boxes == 0) return;
+  const auto fill = [&](const Box& box, uint64_t first, float* row) {
+    normal_numbers(noise, first, box.width, row + box.left);
+  };
   for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t y = 0; y < size; ++y) erase_row(plan, mode, noise, c, y, image + (c * size + y) * size);
+    for (int64_t y = 0; y < size; ++y) erase_row(plan, mode, noise, c, y, fill, image + (c * size + y) * size);
   }
 }
 

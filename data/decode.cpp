@@ -2,19 +2,19 @@
 
 #include <stb/stb_image.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <memory>
 
 #include "data/image_structure.h"
+#include "data/libjpeg.h"
 #include "data/stages.h"
 #include "engine/check.h"
-
-#if defined(ENTANGLE_TURBOJPEG)
-#include <turbojpeg.h>
-#endif
 
 namespace entangle {
 
@@ -30,19 +30,17 @@ std::string failure_reason() {
 
 bool is_jpeg(const std::vector<uint8_t>& file) { return file.size() >= 4 && file[0] == 0xFF && file[1] == 0xD8; }
 
-// Place of the last marker FF `code`, or 0. Within the compressed pixels FF is always followed by 0 or a restart marker.
-size_t last_marker(const std::vector<uint8_t>& file, uint8_t code) {
-  for (size_t i = file.size() - 1; i > 0; --i) {
-    if (file[i] == code && file[i - 1] == 0xFF) return i - 1;
-  }
-  return 0;
-}
-
-// Decoders fill what is missing with grey, and say nothing or a warning.
+// Decoders fill what is missing with grey, and say nothing or a warning. Within the compressed pixels FF is always followed
+// by 0 or a restart marker.
 void check_whole(const std::vector<uint8_t>& file, const std::string& name) {
   constexpr uint8_t kStartOfScan = 0xDA, kEndOfImage = 0xD9;
-  CHECK(last_marker(file, kEndOfImage) > last_marker(file, kStartOfScan), name,
-        ": the JPEG is truncated: it ends before its end marker");
+  const uint8_t *at = file.data(), *const last = at + file.size() - 1, *scan = at, *end = at;
+  while ((at = static_cast<const uint8_t*>(std::memchr(at, 0xFF, static_cast<size_t>(last - at)))) != nullptr) {
+    ++at;
+    if (*at == kStartOfScan) scan = at;
+    if (*at == kEndOfImage) end = at;
+  }
+  CHECK(end > scan, name, ": the JPEG is truncated: it ends before its end marker");
 }
 
 // Four bytes are written at each pixel, and the next one replaces the last of them.
@@ -62,68 +60,13 @@ void decode_by_stb(const std::vector<uint8_t>& file, const std::string& name, Im
   drop_fourth(pixels.get(), image.pixels.size() / 3, image.pixels.data());
 }
 
-#if defined(ENTANGLE_TURBOJPEG)
-struct Destroy {
-  void operator()(void* decoder) const { tjDestroy(decoder); }
-};
-
-// c k / 255 rounded, as the published recipe's image library has it.
-uint8_t times(int a, int b) {
-  const int product = a * b + 128;
-  return static_cast<uint8_t>((product + (product >> 8)) >> 8);
-}
-
-// Files of CMYK hold it inverted, as Adobe's do: 255 is no ink.
-void cmyk_to_rgb(const std::vector<uint8_t>& from, Image& image) {
-  for (size_t i = 0; i < image.pixels.size() / 3; ++i) {
-    const int paper = from[4 * i + 3];
-    for (size_t c = 0; c < 3; ++c) {
-      image.pixels[3 * i + c] = static_cast<uint8_t>(paper - times(255 - from[4 * i + c], paper));
-    }
+// Closes a file at the end of its scope.
+struct Descriptor {
+  int number;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
   }
-}
-
-// libjpeg's own arithmetic: its accurate transform, chroma interpolated. `image` has its size. Warnings are for what
-// decoders agree to overlook. A decoder keeps the tables of the file before, so each file has one of its own.
-void decode_by_turbojpeg(const std::vector<uint8_t>& file, const std::string& name, Image& image) {
-  const std::unique_ptr<void, Destroy> decoder(tjInitDecompress());
-  CHECK(decoder != nullptr, "libjpeg-turbo cannot be set up (", tjGetErrorStr2(nullptr), ")");
-  const unsigned long bytes = static_cast<unsigned long>(file.size());
-  int width = 0, height = 0, sampling = 0, space = 0;
-  const bool read = tjDecompressHeader3(decoder.get(), file.data(), bytes, &width, &height, &sampling, &space) == 0 &&
-                    width == image.width && height == image.height;
-  CHECK(read, name, ": the image is broken (", tjGetErrorStr2(decoder.get()), ")");
-  const bool cmyk = space == TJCS_CMYK || space == TJCS_YCCK;
-  std::vector<uint8_t> inks(cmyk ? image.pixels.size() / 3 * 4 : 0);
-  const int status = tjDecompress2(decoder.get(), file.data(), bytes, cmyk ? inks.data() : image.pixels.data(), width,
-                                   0, height, cmyk ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT);
-  CHECK(status == 0 || tjGetErrorCode(decoder.get()) == TJERR_WARNING, name, ": the image is broken (",
-        tjGetErrorStr2(decoder.get()), ")");
-  if (cmyk) cmyk_to_rgb(inks, image);
-}
-#endif
-
-void decode_jpeg(const std::vector<uint8_t>& file, const std::string& name, Image& image) {
-  check_whole(file, name);
-#if defined(ENTANGLE_TURBOJPEG)
-  decode_by_turbojpeg(file, name, image);
-#else
-  decode_by_stb(file, name, image);
-#endif
-}
-
-std::vector<uint8_t> read_file(const std::string& path) {
-  const StageScope scope(Stage::read);
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  const std::streamoff bytes = in.good() ? static_cast<std::streamoff>(in.tellg()) : -1;
-  CHECK(bytes >= 0 && bytes <= static_cast<std::streamoff>(kLargestImageFile), path, ": cannot be read (",
-        bytes < 0 ? std::strerror(errno) : "more bytes than an image file may have", ")");
-  std::vector<uint8_t> file(static_cast<size_t>(bytes));
-  in.seekg(0);
-  in.read(reinterpret_cast<char*>(file.data()), bytes);
-  CHECK(in.good(), path, ": cannot be read (", std::strerror(errno), ")");
-  return file;
-}
+};
 
 }  // namespace
 
@@ -135,7 +78,30 @@ const char* jpeg_decoder() {
 #endif
 }
 
-Image decode_image(const std::vector<uint8_t>& file, const std::string& name) {
+const char* name_of(DecodeMode mode) {
+  constexpr const char* kNames[] = {"full", "roi", "scaled"};
+  return kNames[static_cast<size_t>(mode)];
+}
+
+DecodeMode parse_decode_mode(const std::string& name) {
+  for (const DecodeMode known : {DecodeMode::full, DecodeMode::roi, DecodeMode::scaled}) {
+    if (name == name_of(known)) return known;
+  }
+  RAISE("JPEGs cannot be decoded as '", name, "'; use full, roi or scaled");
+}
+
+void check_available(DecodeMode mode) {
+#if !defined(ENTANGLE_TURBOJPEG)
+  CHECK(mode == DecodeMode::full,
+        "JPEGs are decoded by stb_image here, which cannot decode a part of one: set "
+        "DATA.decode=full instead of ",
+        name_of(mode), ", or compile where libjpeg-turbo is found");
+#else
+  static_cast<void>(mode);
+#endif
+}
+
+EncodedImage::EncodedImage(const std::vector<uint8_t>& file, const std::string& name) : file_(file), name_(name) {
   const StageScope scope(Stage::decode);
   CHECK(!file.empty(), name, ": the file is empty");
   CHECK(file.size() <= kLargestImageFile, name, ": ", file.size(), " bytes are more than an image file may have");
@@ -145,16 +111,89 @@ Image decode_image(const std::vector<uint8_t>& file, const std::string& name) {
         ": no JPEG, PNG or BMP image (", failure_reason(), ")");
   CHECK(width >= 1 && height >= 1 && static_cast<int64_t>(width) * height <= kMostPixels, name, ": ", width, "x",
         height, " pixels are more than the ", kMostPixels, " allowed");
-  Image image = {height, width, 3, {}};
-  image.pixels.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
-  if (is_jpeg(file)) {
-    decode_jpeg(file, name, image);
-  } else {
-    decode_by_stb(file, name, image);
+  if (is_jpeg(file)) check_whole(file, name);
+  width_ = width;
+  height_ = height;
+}
+
+void EncodedImage::decode(Image& image) const {
+  const StageScope scope(Stage::decode);
+#if defined(ENTANGLE_TURBOJPEG)
+  if (is_jpeg(file_)) {
+    return decode_by_libjpeg(file_, name_, width_, height_, 1, {0, 0, width_, height_}, image);
   }
+#endif
+  image.height = height_;
+  image.width = width_;
+  image.channels = 3;
+  image.pixels.resize(static_cast<size_t>(width_ * height_ * 3));
+  decode_by_stb(file_, name_, image);
+}
+
+void EncodedImage::decode(DecodeMode mode, const Region& r, int64_t reduction, ImagePart& part) const {
+  check_available(mode);
+  part.width = width_;
+  part.height = height_;
+  part.left = part.top = 0;
+  part.reduction = 1;
+#if defined(ENTANGLE_TURBOJPEG)
+  if (mode != DecodeMode::full && is_jpeg(file_)) {
+    const StageScope scope(Stage::decode);
+    CHECK(r.left >= 0 && r.top >= 0 && r.width >= 1 && r.height >= 1 && r.left + r.width <= width_ &&
+              r.top + r.height <= height_,
+          name_, ": the region of ", r.width, "x", r.height, " pixels at (", r.left, ", ", r.top,
+          ") leaves the image of ", width_, "x", height_);
+    if (mode == DecodeMode::scaled) part.reduction = reduction;
+    part.left = r.left / part.reduction;
+    part.top = r.top / part.reduction;
+    const auto end = [&](int64_t place) { return (place + part.reduction - 1) / part.reduction; };
+    const Region reduced = {part.left, part.top, end(r.left + r.width) - part.left, end(r.top + r.height) - part.top};
+    return decode_by_libjpeg(file_, name_, width_, height_, part.reduction, reduced, part.pixels);
+  }
+#endif
+  static_cast<void>(r);
+  static_cast<void>(reduction);
+  decode(part.pixels);
+}
+
+int64_t largest_reduction(const Region& region, int64_t size) {
+  int64_t reduction = 8;
+  while (reduction > 1 && std::min(region.width, region.height) < size * reduction) reduction /= 2;
+  return reduction;
+}
+
+Region around(const Region& a, const Region& b) {
+  const int64_t left = std::min(a.left, b.left), top = std::min(a.top, b.top);
+  return {left, top, std::max(a.left + a.width, b.left + b.width) - left,
+          std::max(a.top + a.height, b.top + b.height) - top};
+}
+
+Image decode_image(const std::vector<uint8_t>& file, const std::string& name) {
+  Image image;
+  EncodedImage(file, name).decode(image);
   return image;
 }
 
-Image read_image(const std::string& path) { return decode_image(read_file(path), path); }
+void read_image_file(const std::string& path, std::vector<uint8_t>& bytes) {
+  const StageScope scope(Stage::read);
+  const Descriptor file = {::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  struct stat facts = {};
+  CHECK(file.number >= 0 && ::fstat(file.number, &facts) == 0, path, ": cannot be read (", std::strerror(errno), ")");
+  CHECK(S_ISREG(facts.st_mode) && facts.st_size <= static_cast<off_t>(kLargestImageFile), path,
+        ": cannot be read (no file, or more bytes than an image file may have)");
+  bytes.resize(static_cast<size_t>(facts.st_size));
+  for (size_t got = 0; got < bytes.size();) {
+    const ssize_t now = ::read(file.number, bytes.data() + got, bytes.size() - got);
+    if (now < 0 && errno == EINTR) continue;
+    CHECK(now > 0, path, ": cannot be read (", now < 0 ? std::strerror(errno) : "it became shorter", ")");
+    got += static_cast<size_t>(now);
+  }
+}
+
+Image read_image(const std::string& path) {
+  std::vector<uint8_t> file;
+  read_image_file(path, file);
+  return decode_image(file, path);
+}
 
 }  // namespace entangle

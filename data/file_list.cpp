@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "data/decode.h"
-#include "data/gzip.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -28,11 +27,15 @@ const LabelledFile& FileListDataset::file(int64_t index) const {
   return files_[static_cast<size_t>(index)];
 }
 
-void FileListDataset::get(int64_t index, Image& image) const { image = read_image(folder_ + "/" + file(index).name); }
+void FileListDataset::get(int64_t index, Image& image) const {
+  static thread_local ImageFile own;
+  get_file(index, own);
+  EncodedImage(own.bytes, own.name).decode(image);
+}
 
 bool FileListDataset::get_file(int64_t index, ImageFile& out) const {
   out.name = folder_ + "/" + file(index).name;
-  out.bytes = read_file(out.name, kLargestImageFile);
+  read_image_file(out.name, out.bytes);
   return true;
 }
 

@@ -41,9 +41,10 @@ class Walk {
   uint8_t byte(size_t at) const { return at < file_.size() ? file_[at] : 0; }
 
   bool find_marker() {
-    const auto from = [this] { return file_.begin() + static_cast<int64_t>(std::min(at_, file_.size())); };
-    at_ = static_cast<size_t>(std::find(from(), file_.end(), 0xFF) - file_.begin());
-    at_ = static_cast<size_t>(std::find_if(from(), file_.end(), [](uint8_t c) { return c != 0xFF; }) - file_.begin());
+    at_ = std::min(at_, file_.size());
+    const void* found = std::memchr(file_.data() + at_, 0xFF, file_.size() - at_);
+    at_ = found == nullptr ? file_.size() : static_cast<size_t>(static_cast<const uint8_t*>(found) - file_.data());
+    while (at_ < file_.size() && file_[at_] == 0xFF) ++at_;
     marker_ = byte(at_++);
     return at_ <= file_.size();
   }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "data/decode.h"
 #include "data/rand_augment.h"
 #include "engine/check.h"
 
@@ -70,8 +71,10 @@ struct TrainLoader::Impl {
   };
   // What a worker keeps from batch to batch.
   struct Workspace {
-    Image decoded;
+    ImageFile file;
+    ImagePart decoded;
     int64_t index = -1;  // of the decoded image
+    int64_t place = -1;  // in the epoch's order of the copies that a part was decoded for
     std::vector<int64_t> order;
     int64_t epoch = -1;
   };
@@ -81,6 +84,7 @@ struct TrainLoader::Impl {
   const LoaderOptions options;
   const Normalizer normalizer;
   const bool any_size;
+  const DecodeMode decode_mode;
   const std::optional<RandAugment> policy;
   const EraseMode erase;
   const int64_t steps;
@@ -101,7 +105,9 @@ struct TrainLoader::Impl {
   void launch();
   void work();
   void prepare(int64_t number, Workspace& own, Batch& batch) const;
-  void decode(int64_t first, Workspace& own) const;
+  void decode(int64_t place, Workspace& own) const;
+  void decode_one(int64_t index, int64_t place, Workspace& own) const;
+  std::pair<Region, int64_t> needed(int64_t place, const EncodedImage& image, const Workspace& own) const;
   std::vector<Mix> draw_mixes(int64_t epoch, int64_t step) const;
   int64_t own_count() const { return options.batch_size / options.share.ranks; }
   void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
@@ -116,6 +122,7 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
       options(chosen),
       normalizer(source.mean, source.std_dev),
       any_size(source.any_size),
+      decode_mode(parse_decode_mode(chosen.augmentation.decode)),
       policy(chosen.augmentation.auto_augment.empty()
                  ? std::nullopt
                  : std::optional<RandAugment>(RandAugment::parse(chosen.augmentation.auto_augment))),
@@ -131,6 +138,7 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
     CHECK(index >= 0 && index < dataset->size(), "there is no training image ", index, ": the data set has ",
           dataset->size());
   }
+  check_available(decode_mode);
   // Before the ring is allocated: a wrong image_size is then an error at once, not a lack of memory.
   const int64_t size = options.augmentation.image_size;
   if (!any_size) {
@@ -213,6 +221,7 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
     own.order = options.sampler.published ? published_order(indices, epoch)
                                           : dataset->epoch_order(indices, options.seed, epoch);
     own.epoch = epoch;
+    own.index = -1;
   }
   TrainingView view = {augmentation.image_size, augmentation.flip, parse_interpolation(augmentation.interpolation),
                        policy ? &*policy : nullptr};
@@ -223,7 +232,7 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
     decode(options.sampler.place(step, i, batch.count, options.share), own);
     batch.labels[i] = dataset->label(own.index);
     Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
-    prepare_image(i, any_size ? training_view(own.decoded, view, rng) : own.decoded, rng, batch);
+    prepare_image(i, any_size ? training_view(own.decoded, view, rng) : own.decoded.pixels, rng, batch);
   }
   const StageScope scope(Stage::mix);
   const std::vector<Mix> mixes = draw_mixes(epoch, step);
@@ -255,24 +264,53 @@ std::vector<Mix> TrainLoader::Impl::draw_mixes(int64_t epoch, int64_t step) cons
   return mixes;
 }
 
-// The image at a place of the order, or the next one that is not broken. Copies that follow one another are decoded
-// once.
-void TrainLoader::Impl::decode(int64_t first, Workspace& own) const {
+// The image at a place of the order, or the next one that is not broken. Copies that follow one another are decoded once.
+void TrainLoader::Impl::decode(int64_t place, Workspace& own) const {
   const int64_t count = static_cast<int64_t>(own.order.size());
   for (int64_t tried = 0; tried < count; ++tried) {
-    const int64_t index = own.order[(first + tried) % count];
-    if (index == own.index) return;
+    const int64_t index = own.order[(place + tried) % count];
+    if (index == own.index && (decode_mode == DecodeMode::full || place == own.place)) return;
     if (broken.contains(index)) continue;
     own.index = -1;
     try {
-      dataset->get(index, own.decoded);
+      decode_one(index, place, own);
       own.index = index;
+      own.place = place;
       return;
     } catch (const Error& error) {
       broken.add(index, error.what());
     }
   }
   RAISE("all of the ", count, " training images are broken");
+}
+
+void TrainLoader::Impl::decode_one(int64_t index, int64_t place, Workspace& own) const {
+  if (any_size && decode_mode != DecodeMode::full && dataset->get_file(index, own.file)) {
+    const EncodedImage image(own.file.bytes, own.file.name);
+    const auto [region, reduction] = needed(place, image, own);
+    return image.decode(decode_mode, region, reduction, own.decoded);
+  }
+  dataset->get(index, own.decoded.pixels);
+  own.decoded.width = own.decoded.pixels.width;
+  own.decoded.height = own.decoded.pixels.height;
+  own.decoded.left = own.decoded.top = 0;
+  own.decoded.reduction = 1;
+}
+
+// What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other batches
+// and on other ranks, so that these do not change what a copy is made from.
+std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t place, const EncodedImage& image,
+                                                     const Workspace& own) const {
+  Region region = {0, 0, 0, 0};
+  int64_t reduction = 8;
+  for (int64_t copy = 0; copy < options.sampler.repeats; ++copy) {
+    const int64_t position = options.sampler.position(place, copy, own_count(), options.share.ranks);
+    Rng rng = numbers_of(options.seed, Stream::augmentation, own.epoch, position);
+    const Region crop = draw_resized_crop(image.width(), image.height(), rng);
+    region = copy == 0 ? crop : around(region, crop);
+    reduction = std::min(reduction, largest_reduction(crop, options.augmentation.image_size));
+  }
+  return {region, reduction};
 }
 
 // What is drawn is the same for both forms.
@@ -340,41 +378,6 @@ const Batch& TrainLoader::next() {
   if (slot.error) std::rethrow_exception(slot.error);
   ++impl_->delivered;
   return slot.batch;
-}
-
-Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size, BrokenImages* broken) {
-  const int64_t available = static_cast<int64_t>(indices.size());
-  CHECK(begin >= 0 && begin < available && count >= 1, "cannot load ", count, " images from ", begin, " on: there are ",
-        available);
-  const Normalizer normalizer(source.mean, source.std_dev);
-  const auto fetch = [&](int64_t index, Image& image) {
-    CHECK(index >= 0 && index < dataset.size(), "there is no image ", index, ": the data set has ", dataset.size());
-    if (broken != nullptr && broken->contains(index)) return false;
-    try {
-      dataset.get(index, image);
-    } catch (const Error& error) {
-      if (broken == nullptr) throw;
-      broken->add(index, error.what());
-      return false;
-    }
-    if (source.any_size) image = resize_for_evaluation(image, image_size, source.interpolation);
-    check_image(image, image_size, normalizer.channels());  // before memory is asked for
-    return true;
-  };
-  const int64_t end = std::min(available, begin + count);
-  Batch batch;
-  Image image;
-  for (int64_t at = begin; at < end; ++at) {
-    if (!fetch(indices[at], image)) continue;
-    const int64_t stride = normalizer.channels() * image_size * image_size;
-    if (batch.count == 0) batch.images.reserve(static_cast<size_t>((end - at) * stride));
-    batch.images.resize(static_cast<size_t>((batch.count + 1) * stride));
-    place_image(image, Placement(), normalizer, image_size, batch.images.data() + batch.count * stride);
-    batch.labels.push_back(dataset.label(indices[at]));
-    ++batch.count;
-  }
-  return batch;
 }
 
 }  // namespace entangle

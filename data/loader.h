@@ -94,11 +94,4 @@ class TrainLoader {
   std::unique_ptr<Impl> impl_;
 };
 
-// Evaluation: images `indices[begin ..]` of a data set, at most `count` of them, in that order and normalised; the last
-// batch may be smaller. targets are left empty. Images of any size are resized and cropped. Those that are broken are
-// counted in `broken` and left out; null: they throw. Throws Error when begin is not in [0, indices.size()), count < 1,
-// or an image is not image_size x image_size.
-Batch load_for_evaluation(const Dataset& dataset, const DataSource& source, const std::vector<int64_t>& indices,
-                          int64_t begin, int64_t count, int64_t image_size, BrokenImages* broken = nullptr);
-
 }  // namespace entangle

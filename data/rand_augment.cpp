@@ -173,24 +173,31 @@ std::vector<DrawnOp> draw_jitter(double amount, Rng& rng) {
 
 namespace {
 
-Image drawn_crop(const Image& image, const TrainingView& view, Rng& rng) {
-  const StageScope scope(Stage::resize);
-  Image out =
-      resized_crop(image, draw_resized_crop(image.width, image.height, rng), view.size, view.size, view.interpolation);
-  if (rng.chance(view.flip)) mirror(out);
-  return out;
-}
-
-}  // namespace
-
-Image training_view(const Image& image, const TrainingView& view, Rng& rng) {
-  Image out = drawn_crop(image, view, rng);
+// What the crop gave is mirrored and goes through the policy, or the jitter.
+template <class Pixels>
+Image view_of(const Pixels& pixels, int64_t width, int64_t height, const TrainingView& view, Rng& rng) {
+  Image out;
+  {
+    const StageScope scope(Stage::resize);
+    out = resized_crop(pixels, draw_resized_crop(width, height, rng), view.size, view.size, view.interpolation);
+    if (rng.chance(view.flip)) mirror(out);
+  }
   if (view.policy == nullptr && view.jitter <= 0) return out;
   const StageScope scope(Stage::operations);
   for (const DrawnOp& drawn : view.policy != nullptr ? draw_ops(*view.policy, rng) : draw_jitter(view.jitter, rng)) {
     apply_image_op(drawn.op, drawn.argument, view.interpolation, view.fill, out);
   }
   return out;
+}
+
+}  // namespace
+
+Image training_view(const Image& image, const TrainingView& view, Rng& rng) {
+  return view_of(image, image.width, image.height, view, rng);
+}
+
+Image training_view(const ImagePart& part, const TrainingView& view, Rng& rng) {
+  return view_of(part, part.width, part.height, view, rng);
 }
 
 Region draw_resized_crop(int64_t width, int64_t height, Rng& rng) {

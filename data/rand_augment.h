@@ -75,6 +75,8 @@ struct TrainingView {
   double jitter = 0;
 };
 Image training_view(const Image& image, const TrainingView& view, Rng& rng);
+// The same of what was decoded of an image: it must hold the region that draw_resized_crop draws from the same numbers.
+Image training_view(const ImagePart& part, const TrainingView& view, Rng& rng);
 
 // A part of the image with area uniform in 8 % to 100 % and width / height log-uniform in 3/4 to 4/3, the first of ten
 // draws that fits; else the largest centred one within those ratios.

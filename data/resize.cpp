@@ -34,18 +34,25 @@ struct Weights {
   std::vector<int32_t> first, count, weight;
 };
 
-Weights weights_of(int64_t in, int64_t out, Interpolation interpolation) {
+// Of what lies between two places of a row of `in` pixels, [begin, begin + length).
+struct Interval {
+  int64_t in;
+  double begin, length;
+  bool whole() const { return begin == 0 && length == static_cast<double>(in); }
+};
+
+Weights weights_of(const Interval& part, int64_t out, Interpolation interpolation) {
   const bool bilinear = interpolation == Interpolation::bilinear;
-  const double scale = static_cast<double>(in) / static_cast<double>(out), stretch = std::max(scale, 1.0);
+  const double scale = part.length / static_cast<double>(out), stretch = std::max(scale, 1.0);
   const double radius = (bilinear ? 1 : 2) * stretch;
   Weights w;
   w.taps = static_cast<int64_t>(std::ceil(radius)) * 2 + 1;
   w.weight.resize(static_cast<size_t>(out * w.taps));
   std::vector<double> exact(static_cast<size_t>(w.taps));
   for (int64_t i = 0; i < out; ++i) {
-    const double centre = (static_cast<double>(i) + 0.5) * scale;
+    const double centre = part.begin + (static_cast<double>(i) + 0.5) * scale;
     const int64_t first = std::max<int64_t>(static_cast<int64_t>(centre - radius + 0.5), 0);
-    const int64_t count = std::min<int64_t>(static_cast<int64_t>(centre + radius + 0.5), in) - first;
+    const int64_t count = std::min<int64_t>(static_cast<int64_t>(centre + radius + 0.5), part.in) - first;
     double sum = 0;
     for (int64_t t = 0; t < count; ++t) {
       const double x = (static_cast<double>(t + first) - centre + 0.5) / stretch;
@@ -252,24 +259,23 @@ Image resize(const Image& image, int64_t width, int64_t height, Interpolation in
   return resized_crop(image, {0, 0, image.width, image.height}, width, height, interpolation);
 }
 
-Image resized_crop(const Image& image, const Region& region, int64_t width, int64_t height,
-                   Interpolation interpolation) {
-  check_whole(image);
-  check_inside(image, region);
+namespace {
+
+// Rows under `across` and `down` to width x height.
+Image resized(Rows rows, int64_t channels, const Interval& across, const Interval& down, int64_t width, int64_t height,
+              Interpolation interpolation) {
   CHECK(width >= 1 && height >= 1 && width <= kLargestSide && height <= kLargestSide, "an image cannot be resized to ",
         width, "x", height, " pixels");
-  const int64_t channels = image.channels, stride = image.width * channels;
-  Rows rows = {image.pixels.data() + region.top * stride + region.left * channels, region.height, region.width, stride};
-  std::vector<uint8_t> narrow;
-  if (width != region.width) {
-    narrow.resize(static_cast<size_t>(region.height * width * channels + kBeyond));
-    resize_columns(rows, channels, weights_of(region.width, width, interpolation), width, narrow.data());
-    rows = {narrow.data(), region.height, width, width * channels};
+  static thread_local std::vector<uint8_t> narrow;
+  if (width != rows.width || !across.whole()) {
+    narrow.resize(static_cast<size_t>(rows.count * width * channels + kBeyond));
+    resize_columns(rows, channels, weights_of(across, width, interpolation), width, narrow.data());
+    rows = {narrow.data(), rows.count, width, width * channels};
   }
   Image out = {height, width, channels, {}};
   out.pixels.resize(static_cast<size_t>(height * width * channels));
-  if (height != region.height) {
-    resize_rows(rows.first, rows.stride, weights_of(region.height, height, interpolation), height, width * channels,
+  if (height != rows.count || !down.whole()) {
+    resize_rows(rows.first, rows.stride, weights_of(down, height, interpolation), height, width * channels,
                 out.pixels.data());
   } else {
     for (int64_t y = 0; y < height; ++y) {
@@ -277,6 +283,41 @@ Image resized_crop(const Image& image, const Region& region, int64_t width, int6
     }
   }
   return out;
+}
+
+// The pixels that the places [begin, begin + length) of the whole image lie in, once it is reduced, and where in them.
+Interval reduced(int64_t begin, int64_t length, int64_t reduction, int64_t& first) {
+  first = begin / reduction;
+  const int64_t end = (begin + length + reduction - 1) / reduction;
+  const double by = static_cast<double>(reduction);
+  return {end - first, static_cast<double>(begin) / by - static_cast<double>(first), static_cast<double>(length) / by};
+}
+
+}  // namespace
+
+Image resized_crop(const Image& image, const Region& region, int64_t width, int64_t height,
+                   Interpolation interpolation) {
+  check_whole(image);
+  check_inside(image, region);
+  const int64_t stride = image.width * image.channels;
+  const uint8_t* first = image.pixels.data() + region.top * stride + region.left * image.channels;
+  const auto all = [](int64_t pixels) { return Interval{pixels, 0, static_cast<double>(pixels)}; };
+  return resized({first, region.height, region.width, stride}, image.channels, all(region.width), all(region.height),
+                 width, height, interpolation);
+}
+
+Image resized_crop(const ImagePart& part, const Region& region, int64_t width, int64_t height,
+                   Interpolation interpolation) {
+  check_whole(part.pixels);
+  CHECK(part.reduction >= 1 && region.width >= 1 && region.height >= 1, "a region of ", region.width, "x",
+        region.height, " pixels of an image reduced by ", part.reduction, " cannot be resized");
+  int64_t left = 0, top = 0;
+  const Interval across = reduced(region.left, region.width, part.reduction, left);
+  const Interval down = reduced(region.top, region.height, part.reduction, top);
+  check_inside(part.pixels, {left - part.left, top - part.top, across.in, down.in});
+  const int64_t channels = part.pixels.channels, stride = part.pixels.width * channels;
+  const uint8_t* first = part.pixels.pixels.data() + (top - part.top) * stride + (left - part.left) * channels;
+  return resized({first, down.in, across.in, stride}, channels, across, down, width, height, interpolation);
 }
 
 Image resize_for_evaluation(const Image& image, int64_t size, Interpolation interpolation) {

@@ -11,11 +11,6 @@ namespace entangle {
 const char* name_of(Interpolation interpolation);
 Interpolation parse_interpolation(const std::string& name);  // throws Error naming the known ones
 
-// Pixels: columns [left, left + width) and rows [top, top + height).
-struct Region {
-  int64_t left = 0, top = 0, width = 0, height = 0;
-};
-
 // Throws Error, with the sizes, when the region is empty or leaves the image.
 Image crop(const Image& image, const Region& region);
 
@@ -27,6 +22,12 @@ Image resize(const Image& image, int64_t width, int64_t height, Interpolation in
 
 // The same of a part of the image, which the filter does not look beyond. Throws Error as crop and resize do.
 Image resized_crop(const Image& image, const Region& region, int64_t width, int64_t height,
+                   Interpolation interpolation);
+
+// The same of a region of the whole image that `part` was decoded from and holds; equal to resized_crop of that image where
+// nothing is reduced. In a reduced image the region may begin and end within pixels, which the filter's weights then follow.
+// Throws Error also when the part does not hold the region.
+Image resized_crop(const ImagePart& part, const Region& region, int64_t width, int64_t height,
                    Interpolation interpolation);
 
 // Evaluation (timm, torchvision): the shorter side to int(size * 256 / 224), the longer in proportion and truncated, then

@@ -28,6 +28,13 @@ int64_t Sampler::place(int64_t step, int64_t i, int64_t count, const BatchShare&
   return (published ? dealt : together) / repeats;
 }
 
+int64_t Sampler::position(int64_t place, int64_t copy, int64_t count, int64_t ranks) const {
+  const int64_t entry = place * repeats + copy;
+  if (!published) return entry;
+  const int64_t rank = entry % ranks, dealt = entry / ranks;  // to the rank, before it
+  return (dealt / count * ranks + rank) * count + dealt % count;
+}
+
 std::vector<int64_t> published_order(const std::vector<int64_t>& indices, int64_t epoch) {
   CHECK(indices.size() < 0xFFFFFFFFu / 20, "the published order is that of fewer than 2^32 / 20 images, not ",
         indices.size());

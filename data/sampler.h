@@ -29,6 +29,9 @@ struct Sampler {
   int64_t positions(int64_t images) const;
   // The place in the epoch's order of image i of the part of batch `step` that a rank loads, `count` images.
   int64_t place(int64_t step, int64_t i, int64_t count, const BatchShare& share) const;
+  // The other way: where copy 0 .. repeats - 1 of the image at a place stands among the images of all batches and ranks,
+  // step ranks count + rank count + i.
+  int64_t position(int64_t place, int64_t copy, int64_t count, int64_t ranks) const;
 };
 
 // The published order of an epoch: `indices` permuted as torch.randperm does with a generator whose manual_seed was

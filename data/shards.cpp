@@ -14,6 +14,7 @@
 #include "data/gzip.h"
 #include "data/readers.h"
 #include "data/shard_names.h"
+#include "data/stages.h"
 #include "data/tar_file.h"
 #include "engine/check.h"
 #include "engine/parallel.h"
@@ -130,12 +131,13 @@ class ShardDataset : public Dataset {
   std::string class_name(int64_t label) const override { return class_names_.at(static_cast<size_t>(label)); }
 
   void get(int64_t index, Image& image) const override {
-    ImageFile file;
-    get_file(index, file);
-    image = decode_image(file.bytes, file.name);
+    static thread_local ImageFile own;
+    get_file(index, own);
+    EncodedImage(own.bytes, own.name).decode(image);
   }
 
   bool get_file(int64_t index, ImageFile& file) const override {
+    const StageScope scope(Stage::read);
     const TarMember member = member_of(index);
     const TarFile& shard = *files_[sample(index).shard];
     file.name = shard.path() + ": " + in_quotes(member.name);

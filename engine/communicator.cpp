@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "engine/bf16.h"
 #include "engine/check.h"
 #include "engine/communicator_mpi.h"
 
@@ -18,6 +19,20 @@ int count_in(const char* variable) {
 }
 
 }  // namespace
+
+void sum_bf16(const uint16_t* all, int ranks, int64_t stride, int64_t count, uint16_t* sums) {
+  for (int64_t i = 0; i < count; ++i) {
+    float sum = from_bf16(all[i]);
+    for (int rank = 1; rank < ranks; ++rank) sum += from_bf16(all[rank * stride + i]);
+    sums[i] = to_bf16(sum);
+  }
+}
+
+void Communicator::start_sum(uint16_t* values, int64_t count) {
+  std::vector<uint16_t> all(static_cast<size_t>(size_ * count));
+  gather(values, static_cast<size_t>(count) * sizeof(uint16_t), all.data());
+  sum_bf16(all.data(), size_, count, count, values);
+}
 
 void SingleProcess::gather(const void* own, size_t bytes, void* all) { std::memcpy(all, own, bytes); }
 

@@ -46,6 +46,9 @@ class Communicator {
   // Begins to replace values[0 .. count) in host memory by their sums over all ranks, the same bits on each; the memory
   // belongs to the sum until finish_sums(), which waits for all that began.
   virtual void start_sum(float* values, int64_t count) = 0;
+  // The same of bf16 numbers (engine/bf16.h): all ranks' are added in fp32, in the order of the ranks, and the sum is rounded
+  // once. Where a communicator has nothing better, it is done before the call returns.
+  virtual void start_sum(uint16_t* values, int64_t count);
   virtual void finish_sums() = 0;
   // Lets the sums under way go on, without waiting: to be called now and then between other work.
   virtual void progress() {}
@@ -64,9 +67,14 @@ class SingleProcess : public Communicator {
   using Communicator::gather;
   void gather(const void* own, size_t bytes, void* all) override;
   void start_sum(float*, int64_t) override {}
+  void start_sum(uint16_t*, int64_t) override {}
   void finish_sums() override {}
   void swap(int other, const float* own, float* others, int64_t count) override;
 };
+
+// sums[i] = the sum of all[r * stride + i] over r = 0 .. ranks - 1 in this order, bf16 numbers added in fp32 and rounded once.
+// `sums` may be a part of `all`.
+void sum_bf16(const uint16_t* all, int ranks, int64_t stride, int64_t count, uint16_t* sums);
 
 // The processes of the launcher that started this one; a process alone when none did. Throws Error when there is a launcher
 // that this build cannot talk to.

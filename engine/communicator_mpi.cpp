@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <string>
 #include <thread>
 #include <utility>
@@ -77,6 +78,60 @@ class Patience {
   int64_t looks_ = 0;
 };
 
+// A sum of bf16 numbers. MPI knows none, and its reductions would round after every addition; so each rank gets one share of
+// the numbers from all others, adds them and gives all the sums: a number travels twice, as in a ring of fp32 sums.
+class Bf16Sum {
+ public:
+  // Numbers travel under the first tag, sums under the second.
+  Bf16Sum(uint16_t* values, int64_t count, int rank, int size, int tag, int sums_tag)
+      : values_(values), count_(count), rank_(rank), size_(size), sums_tag_(sums_tag) {
+    const int own = length(rank_);
+    all_.resize(static_cast<size_t>(own) * static_cast<size_t>(size_));
+    std::copy_n(share(rank_), own, all_.data() + rank_ * own);
+    for (int other = 0; other < size_; ++other) {
+      if (other == rank_) continue;
+      receive(all_.data() + other * own, own, other, tag);
+      send(share(other), length(other), other, tag);
+    }
+  }
+
+  std::vector<MPI_Request>& requests() { return requests_; }
+
+  // When all requests are done: asks for the next ones; false when there are none.
+  bool go_on() {
+    if (sums_travel_) return false;
+    sums_travel_ = true;
+    const int own = length(rank_);
+    sum_bf16(all_.data(), size_, own, own, share(rank_));
+    for (int other = 0; other < size_; ++other) {
+      if (other == rank_) continue;
+      receive(share(other), length(other), other, sums_tag_);
+      send(share(rank_), own, other, sums_tag_);
+    }
+    return true;
+  }
+
+ private:
+  int64_t first(int rank) const { return count_ * rank / size_; }
+  int length(int rank) const { return static_cast<int>(first(rank + 1) - first(rank)); }
+  uint16_t* share(int rank) const { return values_ + first(rank); }
+  void receive(uint16_t* to, int count, int other, int tag) {
+    requests_.push_back(MPI_REQUEST_NULL);
+    MPI_CHECK(MPI_Irecv(to, count, MPI_UINT16_T, other, tag, MPI_COMM_WORLD, &requests_.back()));
+  }
+  void send(const uint16_t* from, int count, int other, int tag) {
+    requests_.push_back(MPI_REQUEST_NULL);
+    MPI_CHECK(MPI_Isend(from, count, MPI_UINT16_T, other, tag, MPI_COMM_WORLD, &requests_.back()));
+  }
+
+  uint16_t* const values_;
+  const int64_t count_;
+  const int rank_, size_, sums_tag_;
+  std::vector<uint16_t> all_;  // [size, own share]
+  std::vector<MPI_Request> requests_;
+  bool sums_travel_ = false;
+};
+
 class MpiCommunicator : public Communicator {
  public:
   explicit MpiCommunicator(const CommunicatorOptions& options)
@@ -112,14 +167,28 @@ class MpiCommunicator : public Communicator {
                              &sums_.back()));
   }
 
+  void start_sum(uint16_t* values, int64_t count) override {
+    CHECK(count >= 0 && count <= INT_MAX, "a sum over ", count, " numbers is too long");
+    const int tag = next_tag(), sums_tag = next_tag();
+    bf16_sums_.emplace_back(values, count, rank(), size(), tag, sums_tag);
+  }
+
   void finish_sums() override {
+    const char* const what = "a rank is lost or hangs in the sum of the gradients";
     std::vector<MPI_Request> all = std::move(sums_);
     sums_.clear();
-    wait(all, "a rank is lost or hangs in the sum of the gradients");
+    wait(all, what);
+    Patience patience(options_);
+    while (!go_on_with_bf16()) {
+      if (patience.over()) give_up(all, what);
+      patience.rest();
+    }
+    bf16_sums_.clear();
   }
 
   void progress() override {
     if (!sums_.empty()) test(sums_);
+    go_on_with_bf16();
   }
 
   void swap(int other, const float* own, float* others, int64_t count) override {
@@ -150,6 +219,17 @@ class MpiCommunicator : public Communicator {
     return done != 0;
   }
 
+  // Whether all those sums are done.
+  bool go_on_with_bf16() {
+    bool all_done = true;
+    for (Bf16Sum& sum : bf16_sums_) {
+      bool done = test(sum.requests());
+      while (done && sum.go_on()) done = test(sum.requests());
+      all_done = all_done && done;
+    }
+    return all_done;
+  }
+
   void give_up(std::vector<MPI_Request>& requests, const std::string& what) {
     failed_ = true;
     const std::string within = concat(" (no answer within ", options_.timeout, " s, or within ",
@@ -168,6 +248,7 @@ class MpiCommunicator : public Communicator {
 
   const CommunicatorOptions options_;
   std::vector<MPI_Request> sums_;
+  std::deque<Bf16Sum> bf16_sums_;
   int tag_ = 0;
   bool failed_ = false;
 };

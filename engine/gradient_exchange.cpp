@@ -1,8 +1,11 @@
 #include "engine/gradient_exchange.h"
 
 #include <algorithm>
+#include <limits>
+#include <unordered_map>
 #include <utility>
 
+#include "engine/bf16.h"
 #include "engine/check.h"
 #include "engine/device.h"
 #include "engine/trace.h"
@@ -42,40 +45,97 @@ void for_rows(const Tensor& view, const F& row) {
   }
 }
 
+void copy(const float* from, int64_t count, float* to) { std::copy(from, from + count, to); }
+void copy(const float* from, int64_t count, uint16_t* to) { std::transform(from, from + count, to, to_bf16); }
+
+float value_of(float x) { return x; }
+float value_of(uint16_t x) { return from_bf16(x); }
+
 // Copies a view's gradient to `packed`; returns the end of the copy.
-float* pack(const Tensor& view, float* packed) {
-  for_rows(view, [&](const float* row, int64_t length) { packed = std::copy(row, row + length, packed); });
+template <class Number>
+Number* pack(const Tensor& view, Number* packed) {
+  for_rows(view, [&](const float* row, int64_t length) {
+    copy(row, length, packed);
+    packed += length;
+  });
   return packed;
 }
 
 // The views' gradients become `packed`, which holds them from the last view to the first, times `factor`.
-void unpack(const std::vector<TapedView>& views, const float* packed, float factor) {
+template <class Number>
+void unpack(const std::vector<TapedView>& views, const Number* packed, float factor) {
   for (auto taped = views.rbegin(); taped != views.rend(); ++taped) {
     if (!is_sent(*taped)) continue;
     for_rows(taped->view, [&](float* row, int64_t length) {
-      for (int64_t i = 0; i < length; ++i) row[i] = packed[i] * factor;
+      for (int64_t i = 0; i < length; ++i) row[i] = value_of(packed[i]) * factor;
       packed += length;
     });
   }
 }
 
+// Whether every number of `b` is one of `a`; both begin at the same one.
+bool covers(const Tensor& a, const Tensor& b) {
+  if (a.contiguous() && b.contiguous()) return a.count() >= b.count();
+  bool all = a.rank() == b.rank();
+  for (int d = 0; all && d < a.rank(); ++d) {
+    all = a.size(d) >= b.size(d) && (b.size(d) == 1 || a.stride(d) == b.stride(d));
+  }
+  return all;
+}
+
 }  // namespace
+
+std::vector<TapedView> joined_views(const std::vector<TapedView>& earlier, std::vector<TapedView> last) {
+  std::unordered_map<const float*, size_t> places;
+  for (size_t i = 0; i < last.size(); ++i) places.emplace(last[i].view.data(), i);
+  for (const TapedView& taped : earlier) {
+    const auto found = places.find(taped.view.data());
+    if (found == places.end()) {
+      last.push_back({taped.view, std::numeric_limits<size_t>::max()});
+      continue;
+    }
+    Tensor& view = last[found->second].view;
+    if (covers(view, taped.view)) continue;
+    CHECK(covers(taped.view, view), "of two views of a parameter neither covers the other: its gradient is not sent");
+    view = taped.view;
+  }
+  return last;
+}
+
+template <class F>
+void GradientExchange::on_wire(const F& f) {
+  if (wire_ == Precision::bf16) {
+    f(packed_bf16_);
+  } else {
+    f(packed_);
+  }
+}
 
 void GradientExchange::begin(std::vector<TapedView> views) {
   views_ = std::move(views);
   unsent_ = views_.size();
   filled_ = started_ = 0;
-  packed_.resize(static_cast<size_t>(sent_numbers(views_)));  // before the first sum: they must stay where they are
+  // Before the first sum: they must stay where they are.
+  const size_t numbers = static_cast<size_t>(sent_numbers(views_));
+  on_wire([&](auto& packed) { packed.resize(numbers); });
+}
+
+template <class Number>
+void GradientExchange::fill(size_t left, std::vector<Number>& packed) {
+  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
+    const TapedView& taped = views_[unsent_ - 1];
+    if (!is_sent(taped)) continue;
+    filled_ = pack(taped.view, packed.data() + filled_) - packed.data();
+    for (; filled_ - started_ >= kBucket; started_ += kBucket) ranks_.start_sum(packed.data() + started_, kBucket);
+  }
+  if (unsent_ > 0 || filled_ == started_) return;
+  ranks_.start_sum(packed.data() + started_, filled_ - started_);
+  started_ = filled_;
 }
 
 void GradientExchange::advance(size_t left) {
   if (ranks_.size() == 1) return;
-  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
-    const TapedView& taped = views_[unsent_ - 1];
-    if (!is_sent(taped)) continue;
-    filled_ = pack(taped.view, packed_.data() + filled_) - packed_.data();
-    for (; filled_ - started_ >= kBucket; started_ += kBucket) ranks_.start_sum(packed_.data() + started_, kBucket);
-  }
+  on_wire([&](auto& packed) { fill(left, packed); });
   ranks_.progress();
 }
 
@@ -83,12 +143,12 @@ void GradientExchange::finish() {
   if (ranks_.size() == 1) return;
   const TraceSpan span("communication", "finish the mean");
   advance(0);
-  if (filled_ > started_) ranks_.start_sum(packed_.data() + started_, filled_ - started_);
   {
     const TraceSpan waiting("communication", "wait for sums");
     ranks_.finish_sums();
   }
-  unpack(views_, packed_.data(), 1.0f / static_cast<float>(ranks_.size()));
+  const float share = 1.0f / static_cast<float>(ranks_.size());
+  on_wire([&](const auto& packed) { unpack(views_, packed.data(), share); });
   views_.clear();
 }
 

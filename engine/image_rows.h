@@ -25,10 +25,8 @@ static inline void place_row(const Placement& placement, int64_t channels, int64
   for (int64_t x = 0; x < last - first; ++x) target[x * step] = table[source[x * channels]];
 }
 
-// Row y of channel c of one erased box, y one of its rows; `row` is the image's row [size].
-static inline void fill_row_with_noise(const Erasure& erased, int64_t c, int64_t y, RngKey noise, float* row) {
-  const Box& box = erased.box;
-  const uint64_t first = erased.first_noise + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
+// Standard normal numbers in the columns of a box, the first of them from word `first` on; `row` is the image's row [size].
+static inline void fill_row_with_noise(const Box& box, RngKey noise, uint64_t first, float* row) {
   RngBlock block = rng_block(noise, first >> 2);
   for (int64_t x = 0; x < box.width; ++x) {
     const uint64_t at = first + static_cast<uint64_t>(2 * x);
@@ -39,19 +37,20 @@ static inline void fill_row_with_noise(const Erasure& erased, int64_t c, int64_t
   }
 }
 
-// Row y of channel c of an image whose boxes are erased.
-static inline void erase_row(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t c, int64_t y, float* row) {
+// Row y of channel c of an image whose boxes are erased. fill(box, first, row) does what fill_row_with_noise does.
+template <class Fill>
+static inline void erase_row(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t c, int64_t y,
+                             const Fill& fill, float* row) {
   for (int64_t b = 0; b < plan.boxes; ++b) {
-    const Erasure& erased = plan.erased[b];
-    const Box& box = erased.box;
+    const Box& box = plan.erased[b].box;
+    const uint64_t first = plan.erased[b].first_noise;
     if (y < box.top || y >= box.top + box.height) continue;
     if (mode == EraseMode::pixel) {
-      fill_row_with_noise(erased, c, y, noise, row);
+      fill(box, first + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width), row);
       continue;
     }
-    const uint64_t number = erased.first_noise + static_cast<uint64_t>(2 * c);
-    const float value = mode == EraseMode::random ? static_cast<float>(rng_normal(noise, number)) : 0.0f;
-    for (int64_t x = box.left; x < box.left + box.width; ++x) row[x] = value;
+    const double number = mode == EraseMode::random ? rng_normal(noise, first + static_cast<uint64_t>(2 * c)) : 0;
+    for (int64_t x = box.left; x < box.left + box.width; ++x) row[x] = static_cast<float>(number);
   }
 }
 
@@ -71,8 +70,8 @@ static inline void mix_columns(const Mix& mix, int64_t y, int64_t from, int64_t 
   for (int64_t x = first; x < last; ++x) out[x - from] = partner[x - from];
 }
 
-// Row y of a plane of two images that are partners, in place, each by its own mix. A few columns at a time, of which both
-// images are remembered as they were.
+// Row y of a plane of two images that are partners, in place, each by its own mix. A few columns at a time, of which
+// both images are remembered as they were.
 static inline void mix_rows(const Mix& mix_a, const Mix& mix_b, int64_t size, int64_t y, float* a, float* b) {
   constexpr int64_t kColumns = 64;
   float were_a[kColumns], were_b[kColumns];

@@ -318,10 +318,11 @@ KERNEL(
 // (data/augment.h draws it).
 // Image i is placed: the pixel (top, left) of the source becomes the upper left one, then it is mirrored if `flip`; the
 // source continues with zeros beyond its edges. Every value v of channel c becomes table[c, v], its normalised value.
-// Then its boxes are erased, one after another: every value becomes 0 (constant), or rng_normal(noise, first_noise + 2k),
-// N(0, 1): k = c, one number for a channel of the box (random), or the value's own number k in the box, in the order channel,
-// row, column (pixel). Then image i is mixed with image mix_partner(i, B), both as they were before: inside of its `mix.box`
-// j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes nothing.
+// Then its boxes are erased, one after another: a value becomes 0 (constant), or rng_normal(noise, first_noise + 2k),
+// N(0, 1): k = c, a number for each channel of the box (random), or the value's own number k in the box, in the order
+// channel, row, column (pixel). Then image i is mixed with image mix_partner(i, B), both as they were before: inside of
+// its `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
+// nothing.
 // pixels [B, size, size, channels] uint8; table [channels, 256]; out [B, channels, size, size].
 struct Placement {
   int64_t top = 0, left = 0;
@@ -345,8 +346,8 @@ struct Mix {
 
 // Images are mixed within groups of neighbours of the global batch, image i of a group of n with image n - 1 - i: so
 // processes that share a batch out need no pixels of one another. (The published recipe reverses the whole batch of each
-// process: i with n - 1 - i of its n. Either way the order of images is random, and partners are any two of them.) A last group
-// may be smaller; the image in the middle of an odd one stays as it is.
+// process: i with n - 1 - i of its n. Either way the order of images is random, and partners are any two of them.) A
+// last group may be smaller; the image in the middle of an odd one stays as it is.
 inline constexpr int64_t kMixGroup = 8;
 static inline ENTANGLE_HOST_DEVICE int64_t mix_partner(int64_t i, int64_t batch) {
   const int64_t first = i / kMixGroup * kMixGroup;

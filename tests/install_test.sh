@@ -30,4 +30,6 @@ for program in "$work/classify" "$work/classify_c" "$work/consumer/classify" "$w
   done
   ! "$program" "$work/photo.ppm" min "$work/photo.ppm" 2> "$work/log" && grep -q '^error: .*photo.ppm' "$work/log"
 done
+# MPI is for those who join processes.
+if ldd "$work/consumer/consumer" | grep libmpi; then exit 1; fi
 echo "four programs answer as the supernet"

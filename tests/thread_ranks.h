@@ -1,12 +1,14 @@
-// Ranks that are threads of this process, for what they tell one another in gather().
+// Ranks that are threads of this process. One that ends, or throws, is lost to the others.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/check.h"
@@ -24,6 +26,7 @@ class ThreadRanks {
       threads.emplace_back([&, i] {
         Rank one(i, all);
         rank(one);
+        all.lose(i);
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -44,12 +47,28 @@ class ThreadRanks {
       }
       all_.meet();  // before one says the next thing
     }
-    void start_sum(float*, int64_t) override { RAISE("threads have no sums"); }
-    void finish_sums() override { RAISE("threads have no sums"); }
-    void swap(int, const float*, float*, int64_t) override { RAISE("threads do not swap"); }
+    void start_sum(float* values, int64_t count) override { sums_.push_back({values, count}); }
+    // In the order of the ranks.
+    void finish_sums() override {
+      for (const auto& [values, count] : sums_) {
+        std::vector<float> all(static_cast<size_t>(count * size()));
+        gather(values, static_cast<size_t>(count) * sizeof(float), all.data());
+        for (int64_t i = 0; i < count; ++i) {
+          values[i] = 0;
+          for (int rank = 0; rank < size(); ++rank) values[i] += all[static_cast<size_t>(rank * count + i)];
+        }
+      }
+      sums_.clear();
+    }
+    void swap(int other, const float* own, float* others, int64_t count) override {
+      std::vector<float> all(static_cast<size_t>(count * size()));
+      gather(own, static_cast<size_t>(count) * sizeof(float), all.data());
+      std::copy_n(all.begin() + other * count, count, others);
+    }
 
    private:
     ThreadRanks& all_;
+    std::vector<std::pair<float*, int64_t>> sums_;
   };
 
   explicit ThreadRanks(int size) : said_(static_cast<size_t>(size)) {}
@@ -60,17 +79,24 @@ class ThreadRanks {
     if (++here_ == said_.size()) {
       here_ = 0;
       ++meetings_;
-      all_here_.notify_all();
+      changed_.notify_all();
     } else {
-      all_here_.wait(lock, [&] { return meetings_ != meeting; });
+      changed_.wait(lock, [&] { return meetings_ != meeting || lost_ >= 0; });
+      CHECK(meetings_ != meeting, "rank ", lost_, " is lost");
     }
+  }
+  void lose(int rank) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lost_ = rank;
+    changed_.notify_all();
   }
 
   std::vector<std::string> said_;  // one element each
   std::mutex mutex_;
-  std::condition_variable all_here_;
+  std::condition_variable changed_;
   size_t here_ = 0;
   int64_t meetings_ = 0;
+  int lost_ = -1;  // one that is
 };
 
 }  // namespace entangle

@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Flags {
   std::string config = "T";
+  std::vector<std::string> settings;
   int64_t times = 15, largest = 64 << 20;
   double rank_timeout = 60;
   // Of the prediction.
@@ -54,9 +55,11 @@ double sum_of(Communicator& ranks, int64_t bytes, int64_t times) {
   });
 }
 
-// Bytes of the gradients that training draws.
+int64_t bytes_of_number(const Config& config) { return config.train.wire == Precision::bf16 ? 2 : 4; }
+
+// Bytes of the gradients that training draws, as they are sent.
 struct GradientBytes {
-  double mean;
+  double mean, bucket;
   int64_t largest, supernet;
 };
 
@@ -67,8 +70,10 @@ GradientBytes gradient_bytes(const Config& config) {
     Rng rng(0, Stream::architecture, i);
     sum += static_cast<double>(cost_of(config.model, config.space.sample(rng)).params);
   }
-  const auto bytes = [&](const Architecture& a) { return 4 * cost_of(config.model, a).params; };
-  return {4 * sum / kDraws, bytes(config.space.largest()), bytes(config.model.full())};
+  const int64_t each = bytes_of_number(config);
+  const auto bytes = [&](const Architecture& a) { return each * cost_of(config.model, a).params; };
+  return {static_cast<double>(each) * sum / kDraws, static_cast<double>(each * GradientExchange::kBucket),
+          bytes(config.space.largest()), bytes(config.model.full())};
 }
 
 // The exchange of a real subnet's gradient: packing, sums, and back into its place.
@@ -80,7 +85,7 @@ double exchange_seconds(Communicator& ranks, const Config& config, int64_t times
   options.views = &views;
   const int64_t size = config.model.image_size;
   supernet.forward(Tensor::zeros({1, config.model.in_channels, size, size}), middle, options);
-  GradientExchange exchange(ranks);
+  GradientExchange exchange(ranks, config.train.wire);
   const double seconds = median_seconds(ranks, times, [&] {
     exchange.begin(views);
     exchange.finish();
@@ -110,8 +115,8 @@ nlohmann::ordered_json measure(Communicator& ranks, const Flags& flags, const Co
   network.latency = latency / 2;  // a sum goes up a tree and down
   network.rank_bandwidth = bandwidth;
   network.per_node = ranks.size();
-  const double predicted =
-      sum_seconds(network, ranks.size(), static_cast<double>(bytes), 4.0 * GradientExchange::kBucket);
+  const double predicted = sum_seconds(network, ranks.size(), static_cast<double>(bytes),
+                                       static_cast<double>(bytes_of_number(config) * GradientExchange::kBucket));
   if (ranks.first()) {
     std::fprintf(
         stderr,
@@ -126,6 +131,7 @@ nlohmann::ordered_json predict(const Flags& flags, const GradientBytes& bytes) {
   StepModel step = flags.step;
   step.compute = 1e-3 * flags.step_ms;
   step.bytes = bytes.mean;
+  step.bucket = bytes.bucket;
   nlohmann::ordered_json rows;
   std::fprintf(stderr, "predicted, not measured, for steps of %.1f ms and %.1f MB:\n%8s %12s %12s %12s\n",
                flags.step_ms, 1e-6 * step.bytes, "ranks", "sum ms", "exposed ms", "efficiency");
@@ -145,7 +151,7 @@ void run(const Flags& flags) {
   CHECK(flags.largest >= 4 && flags.largest <= int64_t{1} << 32, "--largest is ", flags.largest,
         ", but must be 4 to 4 GB");
   const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
-  const Config config = load_config(flags.config);
+  const Config config = load_config(flags.config, flags.settings);
   const GradientBytes bytes = gradient_bytes(config);
   nlohmann::ordered_json json = {{"config", config.name},
                                  {"sampled_bytes", bytes.mean},
@@ -170,6 +176,7 @@ int main(int argc, char** argv) {
   using namespace entangle;
   Program program("Times the sum of gradients over processes; with --step-ms predicts what many of them reach.",
                   "  mpirun -n 2 ./bench_allreduce\n"
+                  "  mpirun -n 2 ./bench_allreduce --set TRAIN.wire=bf16\n"
                   "  ./bench_allreduce --config S --step-ms 16 --node-bandwidth 50 --rank-bandwidth 300\n");
   Flags flags;
   CLI::App& app = program.app();
@@ -178,8 +185,7 @@ int main(int argc, char** argv) {
   app.add_option("--config", flags.config, "whose subnets (default T)");
   program.number("--times", flags.times, "measurements of each sum (default 15)");
   program.number("--largest", flags.largest, "bytes of the longest sum (default 64 MiB)");
-  app.add_option("--rank-timeout", flags.rank_timeout, "seconds that processes wait for one (default 60)")
-      ->check(CLI::PositiveNumber);
+  program.rank_timeout_option(flags.rank_timeout);
   app.add_option("--step-ms", flags.step_ms, "predict for steps that compute so long")->check(CLI::PositiveNumber);
   app.add_option("--rank-bandwidth", rank_gb, "GB/s that a rank sends within its machine (default 300)")
       ->check(CLI::PositiveNumber);
@@ -189,7 +195,9 @@ int main(int argc, char** argv) {
   program.number("--per-node", flags.network.per_node, "ranks of a machine (default 8)")->check(CLI::PositiveNumber);
   app.add_option("--jitter", flags.step.jitter, "standard deviation of a rank's step as a share of it (default 0)")
       ->check(CLI::Range(0.0, 1.0));
+  program.settings_option();
   return program.run(argc, argv, [&] {
+    flags.settings = program.settings();
     flags.network.rank_bandwidth = 1e9 * rank_gb;
     flags.network.node_bandwidth = 1e9 * node_gb;
     flags.network.latency = 1e-6 * latency_us;

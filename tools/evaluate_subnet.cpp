@@ -17,10 +17,12 @@ constexpr const char* kExamples =
     "  ./evaluate_subnet --weights runs/fashion-mnist/checkpoint.safetensors --architecture max\n"
     "  ./evaluate_subnet --weights supernet-tiny.pth --config T --architecture published:T --data "
     "imagenet:DIR\n"
-    "  ./evaluate_subnet --weights W.safetensors --architecture A.json --input B.safetensors --output L.safetensors\n";
+    "  ./evaluate_subnet --weights W.safetensors --architecture A.json --input B.safetensors --output L.safetensors\n"
+    "  mpirun -n 4 ./evaluate_subnet --run runs/T        four processes share the images of the data set\n";
 
 struct Flags {
   std::string run, weights, architecture, config, split = "test", input, output;
+  double rank_timeout = 600;
 };
 
 std::vector<int64_t> shape_of_images(const SafetensorsFile& file, const SupernetConfig& model) {
@@ -53,16 +55,19 @@ void evaluate_file(const Flags& flags, const LoadedModel& model, const Architect
   std::printf("wrote the logits of %lld images to %s\n", static_cast<long long>(shape[0]), flags.output.c_str());
 }
 
-void evaluate_data(const Flags& flags, const LoadedModel& model, const Architecture& architecture) {
+void evaluate_data(const Flags& flags, const LoadedModel& model, const Architecture& architecture,
+                   Communicator& ranks) {
   const DataSource source = open_data_for(model.config);
   const bool test = flags.split == "test";
   const EvaluationSet set(test ? source.test : source.train, source,
                           test ? all_indices(*source.test) : ranking_images(model.config, source),
                           model.config.model.image_size, EvaluationSet::Keep::no);
-  std::printf("%s  %s\n", flags.split.c_str(), evaluate(*model.supernet, architecture, set).str().c_str());
+  const Evaluation evaluation = evaluate(*model.supernet, architecture, set, kEvaluationBatch, &ranks);
+  std::printf("%s  %s\n", flags.split.c_str(), evaluation.str().c_str());
 }
 
 void run_program(Flags flags, const std::vector<std::string>& settings, DeviceKind device) {
+  const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
   if (!flags.run.empty()) flags.weights = flags.run + "/checkpoint.safetensors";
   CHECK(!flags.weights.empty(), "no weights: give --weights FILE or --run DIR");
   const LoadedModel model = load_model(flags.weights, flags.config, device, settings);
@@ -72,8 +77,8 @@ void run_program(Flags flags, const std::vector<std::string>& settings, DeviceKi
   const Architecture architecture = resolve_architecture(flags.architecture, model.config);
   model.config.model.check_fits(architecture);
   if (flags.input.empty()) {
-    evaluate_data(flags, model, architecture);
-  } else {
+    evaluate_data(flags, model, architecture, *ranks);
+  } else if (ranks->first()) {  // a file of images is no work to share
     evaluate_file(flags, model, architecture);
   }
 }
@@ -98,5 +103,6 @@ int main(int argc, char** argv) {
   output->needs(input);
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--images", "SEARCH.images", "images of --split ranking");
+  program.rank_timeout_option(flags.rank_timeout);
   return program.run(argc, argv, [&] { run_program(flags, program.settings(), program.device()); });
 }

@@ -325,7 +325,6 @@ void run_program(const Flags& flags, DeviceKind device) {
   const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
   CHECK(ranks->size() == 1 || device == DeviceKind::cpu,
         "several processes search on processors alone: use --device cpu");
-  if (!ranks->first()) std::freopen("/dev/null", "w", stdout);  // the first one talks
   const RunDirectory run(flags.output.empty() ? flags.run : flags.output,
                          ranks->first() ? RunDirectory::Access::write : RunDirectory::Access::read);
   DataSource source = open_data_for(model.config);
@@ -381,9 +380,7 @@ int main(int argc, char** argv) {
   program.number_setting("--generations", "SEARCH.generations", "generations");
   program.number_setting("--images", "SEARCH.images", "held-out images that rank the candidates");
   program.number("--population", flags.population, "candidates of a generation")->check(CLI::PositiveNumber);
-  app.add_option("--rank-timeout", flags.rank_timeout,
-                 "seconds that processes wait for one that does not answer (default 600)")
-      ->check(CLI::PositiveNumber);
+  program.rank_timeout_option(flags.rank_timeout);
   app.add_flag("--no-report", flags.no_report, "write no page about the search (report.html) at the end");
   program.settings_option();
   program.tensorboard_option();

@@ -26,6 +26,7 @@ constexpr const char* kExamples =
     "  ./train_subnet --init inherit:supernet-small.pth --init-config S --config S --architecture published:S\n"
     "      --data folder:DIR --set MODEL.image_size=384 --set TRAIN.layer_decay=0.75 --output runs/transfer\n"
     "  ./train_subnet --resume --output runs/transfer\n"
+    "  mpirun -n 4 ./train_subnet ...                    four processes share every batch (make MPI=1)\n"
     "The head gets as many classes as the data set has. --set TRAIN.linear_probe=true trains the head alone,\n"
     "TRAIN.average_decay=0.9999 keeps an average of the weights, TRAIN.teacher=FILE distils.\n";
 
@@ -33,6 +34,7 @@ struct Flags {
   std::string config, output, architecture, init = "scratch", init_config;
   std::vector<std::string> settings;
   bool resume = false, tensorboard = false;
+  double rank_timeout = 60;
 };
 
 // The file to inherit from; empty for a start from random weights.
@@ -72,64 +74,71 @@ void report_inheritance(const Inherited& inherited, const std::string& file) {
               inherited.extended_tables ? "; relative position tables extended" : "");
 }
 
-void run_trainer(Trainer& trainer, const Config& config, const Flags& flags, DeviceKind device) {
-  const std::string& output = flags.output;
-  if (flags.tensorboard) {
-    trainer.log()->show_on(std::make_unique<TrainingBoard>(output, board_texts(config, environment(device, 1))));
+void run_trainer(Trainer& trainer, const Config& config, const RunDirectory& run, const Flags& flags, DeviceKind device,
+                 Communicator& ranks) {
+  if (ranks.first()) {
+    if (!run.has("config.yaml")) write_file_atomically(run.config_file(), config.to_yaml());
+    write_environment(run.path(), device, ranks.size());
+    write_file_atomically(run.file("best_architecture.json"), config.model.dense.to_json() + "\n");
+    if (flags.tensorboard) {
+      const auto texts = board_texts(config, environment(device, ranks.size()));
+      trainer.log()->show_on(std::make_unique<TrainingBoard>(run.path(), texts));
+    }
   }
+  const std::string what = flags.resume ? "resuming " + run.path() : "training in " + run.path();
+  const std::string sharing = ranks.size() == 1 ? "" : concat(", shared by ", ranks.size(), " processes");
+  std::printf("%s: one architecture of %lld parameters%s\n", what.c_str(),
+              static_cast<long long>(cost_of(config.model, config.model.dense).params), sharing.c_str());
   if (trainer.train() && trainer.report_test()) {
-    const std::string average = output + "/average.safetensors";
+    const std::string average = run.file("average.safetensors");
     const bool averaged = std::filesystem::exists(average);
-    std::printf("evaluate it: ./evaluate_subnet %s\n", (averaged ? "--weights " + average : "--run " + output).c_str());
+    std::printf("evaluate it: ./evaluate_subnet %s\n",
+                (averaged ? "--weights " + average : "--run " + run.path()).c_str());
   } else {
     std::printf("stopped after step %lld; continue with: ./train_subnet --resume --output %s\n",
-                static_cast<long long>(trainer.step()), output.c_str());
+                static_cast<long long>(trainer.step()), run.path().c_str());
   }
 }
 
-void check_step_fits(const Config& config, DeviceKind device) {
+void check_step_fits(const Config& config, DeviceKind device, int ranks) {
   const int64_t params = cost_of(config.model, config.largest()).params;
-  check_memory(config.model, config.largest(), part_of_batch(config.train, 1), {params, LoaderOptions().prefetch + 1},
-               device, "--batch-size");
+  check_memory(config.model, config.largest(), part_of_batch(config.train, ranks),
+               {params, LoaderOptions().prefetch + 1}, device, "--batch-size");
 }
 
-void begin(const Flags& flags, DeviceKind device) {
+RunDirectory::Access access_of(const Communicator& ranks) {
+  return ranks.first() ? RunDirectory::Access::write : RunDirectory::Access::read;
+}
+
+void begin(const Flags& flags, DeviceKind device, Communicator& ranks) {
   const std::string file = inherited_file(flags);
   const std::optional<LoadedModel> ancestor = load_ancestor(flags, file, device);
   const Config base = base_config(flags, file);
   const Config& names = ancestor ? ancestor->config : base;  // whose min, mean and max are meant
   const Architecture architecture = resolve_architecture(flags.architecture, names);
   const Config config = config_of_run(base, architecture);
-  check_step_fits(config, device);
-  const RunDirectory run(flags.output);
+  check_step_fits(config, device, ranks.size());
+  const RunDirectory run(flags.output, access_of(ranks));
   CHECK(!run.has("config.yaml") && !run.has("checkpoint.safetensors"), flags.output,
         " holds a run already: continue it with --resume, or start another with --output");
-  SingleProcess alone;
-  Trainer trainer(config, run, false, device, alone);
+  Trainer trainer(config, run, false, device, ranks);
   if (ancestor) {
     trainer.start_from([&](Supernet& subnet) {
       report_inheritance(inherit_weights(*ancestor->supernet, architecture, subnet), file);
     });
   }
-  write_file_atomically(run.config_file(), config.to_yaml());
-  write_environment(flags.output, device, 1);
-  write_file_atomically(run.file("best_architecture.json"), architecture.to_json() + "\n");
-  std::printf("training one architecture of %lld parameters in %s\n",
-              static_cast<long long>(cost_of(config.model, architecture).params), flags.output.c_str());
-  run_trainer(trainer, config, flags, device);
+  run_trainer(trainer, config, run, flags, device, ranks);
 }
 
-void resume(const Flags& flags, DeviceKind device) {
-  const Config config = resumed_config(flags.output, [&](const std::string& stored) {
-    return parse_config(read_text_file(stored), stored, flags.settings);
+void resume(const Flags& flags, DeviceKind device, Communicator& ranks) {
+  const Config config = resumed_config(flags.output, [&](const std::string& stored, const std::string& name) {
+    return parse_config(stored, name, flags.settings);
   });
   CHECK(config.subnet, flags.output, " is the run of a supernet; resume it with ./train_supernet");
-  check_step_fits(config, device);
-  const RunDirectory run(flags.output);
-  SingleProcess alone;
-  Trainer trainer(config, run, true, device, alone);
-  std::printf("resuming %s\n", flags.output.c_str());
-  run_trainer(trainer, config, flags, device);
+  check_step_fits(config, device, ranks.size());
+  const RunDirectory run(flags.output, access_of(ranks));
+  Trainer trainer(config, run, true, device, ranks);
+  run_trainer(trainer, config, run, flags, device, ranks);
 }
 
 }  // namespace
@@ -154,6 +163,8 @@ int main(int argc, char** argv) {
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
+  program.deterministic_reduce_option();
+  program.rank_timeout_option(flags.rank_timeout);
   program.settings_option();
   program.tensorboard_option();
   return program.run(argc, argv, [&] {
@@ -161,10 +172,11 @@ int main(int argc, char** argv) {
     flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
+    const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
     if (flags.resume) {
-      resume(flags, program.device());
+      resume(flags, program.device(), *ranks);
     } else {
-      begin(flags, program.device());
+      begin(flags, program.device(), *ranks);
     }
   });
 }

@@ -32,12 +32,12 @@ constexpr const char* kExamples =
 struct Flags {
   std::string config, output, init, trace;
   std::vector<std::string> settings;  // all that the command line says about the configuration
-  bool resume = false, deterministic_reduce = false, no_report = false, tensorboard = false;
+  bool resume = false, no_report = false, tensorboard = false;
   double rank_timeout = 60;
 };
 
-// What the command line asks for; for a resume without --config, on top of what the run has.
-Config wanted_config(const Flags& flags, const std::string& stored) {
+// What the command line asks for; for a resume without --config, on top of what the run has: `stored`, in the file `name`.
+Config wanted_config(const Flags& flags, const std::string& stored, const std::string& name) {
   if (!flags.init.empty()) {
     Config config = config_of(flags.init, flags.config, flags.settings);
     config.model.qkv_bias = qkv_bias_of(flags.init);
@@ -45,7 +45,7 @@ Config wanted_config(const Flags& flags, const std::string& stored) {
   }
   if (!flags.config.empty()) return load_config(flags.config, flags.settings);
   if (stored.empty()) return load_config("fashion-mnist", flags.settings);
-  return parse_config(read_text_file(stored), stored, flags.settings);
+  return parse_config(stored, name, flags.settings);
 }
 
 std::string output_of(const Flags& flags) {
@@ -62,9 +62,10 @@ void print_next_command(const Config& config, const std::string& output) {
 void train(const Flags& flags, DeviceKind device) {
   const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
   const std::string output = output_of(flags);
-  const Config config =
-      flags.resume ? resumed_config(output, [&](const std::string& stored) { return wanted_config(flags, stored); })
-                   : wanted_config(flags, "");
+  const auto wanted = [&](const std::string& stored, const std::string& name) {
+    return wanted_config(flags, stored, name);
+  };
+  const Config config = flags.resume ? resumed_config(output, wanted) : wanted("", "");
   CHECK(!config.subnet, "the configuration ", config.name,
         " is of one architecture (MODEL.subnet), not of a supernet; train it with ./train_subnet");
   const int64_t params = supernet_params(config.model);
@@ -78,7 +79,7 @@ void train(const Flags& flags, DeviceKind device) {
   if (!flags.init.empty()) {
     trainer.start_from([&](Supernet& supernet) { load_checkpoint(flags.init, supernet, false); });
   }
-  if (!flags.resume && ranks->first()) write_file_atomically(run.config_file(), config.to_yaml());
+  if (ranks->first() && !run.has("config.yaml")) write_file_atomically(run.config_file(), config.to_yaml());
   if (ranks->first()) write_environment(output, device, ranks->size());
   if (flags.tensorboard && ranks->first()) {
     trainer.log()->show_on(
@@ -86,17 +87,14 @@ void train(const Flags& flags, DeviceKind device) {
   }
   const std::string what = flags.resume ? "resuming " + output : "training " + config.name + " in " + output;
   const std::string sharing = ranks->size() == 1 ? "" : concat(", shared by ", ranks->size(), " processes");
-  if (ranks->first()) {
-    std::printf("%s: %.3g architectures in %.2f M parameters%s\n", what.c_str(), config.space.count(),
-                static_cast<double>(params) / 1e6, sharing.c_str());
-  }
+  std::printf("%s: %.3g architectures in %.2f M parameters%s\n", what.c_str(), config.space.count(),
+              static_cast<double>(params) / 1e6, sharing.c_str());
   trace.start(device);
   const bool trained = trainer.train();
   trace.finish();
   const bool done = trained && trainer.report_test();
-  if (!ranks->first()) return;
   if (done) {
-    if (!flags.no_report) report_run(output);
+    if (!flags.no_report && ranks->first()) report_run(output);
     print_next_command(config, output);
   } else {
     std::printf("stopped after step %lld; continue with: ./train_supernet --resume --output %s\n",
@@ -122,19 +120,14 @@ int main(int argc, char** argv) {
   program.setting("--data", "DATA.spec", "data set, such as fashion-mnist:DIR");
   program.number_setting("--epochs", "TRAIN.epochs", "passes over the training images");
   program.number_setting("--batch-size", "TRAIN.batch_size", "images of a step");
-  program.app().add_flag("--deterministic-reduce", flags.deterministic_reduce,
-                         "the same bits for 1, 2, 4 and 8 processes (TRAIN.shards=8)");
-  program.app()
-      .add_option("--rank-timeout", flags.rank_timeout,
-                  "seconds that processes wait for one that does not answer (default 60)")
-      ->check(CLI::PositiveNumber);
+  program.deterministic_reduce_option();
+  program.rank_timeout_option(flags.rank_timeout);
   program.app().add_flag("--no-report", flags.no_report, "write no page about the run (report.html) at the end");
   program.settings_option();
   program.trace_option();
   program.tensorboard_option();
   return program.run(argc, argv, [&] {
     flags.settings = program.settings();
-    if (flags.deterministic_reduce) flags.settings.insert(flags.settings.begin(), "TRAIN.shards=8");
     flags.trace = program.trace();
     flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));

@@ -22,7 +22,7 @@ namespace entangle {
 namespace cpu {
 namespace ENTANGLE_ISA {
 
-enum { kMostChunks = 64, kBlock = 12 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
+enum { kMostChunks = 64, kBlock = 16 };  // kBlock: two tiles' rows or more, and its scores fit the L1 cache
 
 // Sizes of one (image, head). Rows of keys lie `row` apart in P and G, `line` apart in a block; rows of places `terms`.
 struct Plan {
@@ -140,41 +140,62 @@ static inline void pad_row(const Plan& plan, float* to) {
   for (int64_t j = plan.n; j < plan.row; ++j) to[j] = 0;
 }
 
-// The largest of the N scores of a line; the last vector's lanes beyond them are set to the lowest number.
-static inline float largest_score(const Plan& plan, float* line) {
-  const int64_t last = (plan.n - 1) / kLanes * kLanes;
-  vec most = first_of(load(line + last), plan.n - last, splat(-3.0e38f));
-  store(line + last, most);
-  for (int64_t j = 0; j < last; j += kLanes) most = larger(most, load(line + j));
-  return largest_of(most);
+// A vector for each row of a block, and what is in all lanes of a row's: one number for each.
+enum { kBlockLanes = (kBlock + kLanes - 1) / kLanes * kLanes };
+struct BlockVectors {
+  vec of_row[kBlockLanes] = {};
+};
+struct BlockNumbers {
+  float of_row[kBlockLanes];
+};
+
+template <class F>
+static inline BlockNumbers over_rows(BlockVectors& x, const F& f) {
+  BlockNumbers result;
+  for (int i = 0; i < kBlockLanes; i += kLanes) store(result.of_row + i, over_lanes(x.of_row + i, f));
+  return result;
 }
 
-// line = exp(scale * (line - most)), as powers of two, zeros beyond its N scores; returns the sum. Differences of more
-// than 120 powers are taken for 120, so the lanes beyond N add 2^-120 to a sum of at least 1, which changes no bit.
-static inline float exponentials(const Plan& plan, float most, float* line) {
-  const float powers = plan.s.scale * 1.44269504f;
+// The largest of a line's N scores, lane by lane; the last vector's lanes beyond them are set to the lowest number.
+static inline vec largest_scores(int64_t n, float* line) {
+  const int64_t last = (n - 1) / kLanes * kLanes;
+  vec most = first_of(load(line + last), n - last, splat(-3.0e38f));
+  store(line + last, most);
+  for (int64_t j = 0; j < last; j += kLanes) most = larger(most, load(line + j));
+  return most;
+}
+
+// line = exp(scale * (line - most)), as powers of two, zeros beyond its N scores; returns the sums, lane by lane.
+// Differences of more than 120 powers are taken for 120, so the lanes beyond N add 2^-120 to a sum of at least 1, which
+// changes no bit.
+static inline vec exponentials(int64_t n, int64_t row, float powers, float most, float* line) {
   const vec scale = splat(powers), shift = splat(most * powers), lowest = splat(most - 120.0f / powers);
   vec sum = {};
-  for (int64_t j = 0; j < plan.n; j += kLanes) {
+  for (int64_t j = 0; j < n; j += kLanes) {
     const vec e = power_of_two(larger(load(line + j), lowest) * scale - shift);
     store(line + j, e);
     sum += e;
   }
-  const int64_t last = (plan.n - 1) / kLanes * kLanes;
-  store(line + last, keep_first(load(line + last), plan.n - last));
-  for (int64_t j = last + kLanes; j < plan.row; j += kLanes) store(line + j, vec{});
-  return sum_of(sum);
+  const int64_t last = (n - 1) / kLanes * kLanes;
+  store(line + last, keep_first(load(line + last), n - last));
+  for (int64_t j = last + kLanes; j < row; j += kLanes) store(line + j, vec{});
+  return sum;
 }
 
-// p = softmax(scale * block), row by row; the block is overwritten. One step for all rows and then the next: what a row
-// waits for at the end of a step the others fill.
+// p = softmax(scale * block), row by row; the block is overwritten. One step for all rows and then the next.
 static inline void softmax_block(const Plan& plan, int64_t count, float* block, float* p) {
-  float most[kBlock], sum[kBlock];
-  for (int64_t i = 0; i < count; ++i) most[i] = largest_score(plan, block + i * plan.line);
-  for (int64_t i = 0; i < count; ++i) sum[i] = exponentials(plan, most[i], block + i * plan.line);
+  const int64_t n = plan.n, row = plan.row, line = plan.line;
+  const float powers = plan.s.scale * 1.44269504f;
+  BlockVectors scores, sums;
+  for (int64_t i = 0; i < count; ++i) scores.of_row[i] = largest_scores(n, block + i * line);
+  const BlockNumbers most = over_rows(scores, larger);
   for (int64_t i = 0; i < count; ++i) {
-    const float *e = block + i * plan.line, inverse = 1.0f / sum[i];
-    for (int64_t j = 0; j < plan.row; j += kLanes) store(p + i * plan.row + j, load(e + j) * inverse);
+    sums.of_row[i] = exponentials(n, row, powers, most.of_row[i], block + i * line);
+  }
+  const BlockNumbers sum = over_rows(sums, plus);
+  for (int64_t i = 0; i < count; ++i) {
+    const float *e = block + i * line, inverse = 1.0f / sum.of_row[i];
+    for (int64_t j = 0; j < row; j += kLanes) store(p + i * row + j, load(e + j) * inverse);
   }
 }
 
@@ -185,6 +206,11 @@ static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const flo
   for (int64_t j = 0; j < plan.n; ++j) {
     to[j] = rng_uniform(plan.s.key, first + static_cast<uint64_t>(j)) >= plan.s.dropout ? from[j] * keep : 0.0f;
   }
+}
+
+// Asks for a row of P that will be written a block later: the stores would wait for memory one cache line after another.
+static inline void prefetch_row(const Plan& plan, const float* row) {
+  for (int64_t j = 0; j < plan.row; j += 16) __builtin_prefetch(row + j, 1);
 }
 
 // Row i of P with dropout applied, and its sums by place. A row of P may end where memory does: the sums, whose vectors
@@ -224,15 +250,19 @@ static void probabilities(const Plan& plan, const Workspace<P>& w, int64_t pair,
     const int64_t count = min_of(kBlock, plan.n - first);
     score_block(plan, w, first, count, queries);
     softmax_block(plan, count, w.block, p + first * plan.row);
-    for (int64_t i = first; i < first + count; ++i) keep_row(plan, w, pair, i, p + i * plan.row);
+    for (int64_t i = first; i < first + count; ++i) {
+      if (i + kBlock < plan.n) prefetch_row(plan, p + (i + kBlock) * plan.row);
+      prefetch(plan.d, q + 2 * plan.y_row + i * plan.qkv_row);
+      keep_row(plan, w, pair, i, p + i * plan.row);
+    }
   }
 }
 
 template <class P>
 static void forward_pair(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* qkv, const Tables<P>& key,
                          const Tables<P>& value, float* y, float* p) {
-  pack_rows(qkv + plan.qkv_offset(pair) + 2 * plan.y_row, plan.qkv_row, w.first);
   probabilities(plan, w, pair, qkv, key, p);
+  pack_rows(qkv + plan.qkv_offset(pair) + 2 * plan.y_row, plan.qkv_row, w.first);
   multiply_with_table(plan, w, plan.s.dropout > 0 ? w.kept : p, w.first, value.rows, y + plan.y_offset(pair),
                       plan.y_row, false);
 }
@@ -257,27 +287,39 @@ void attention_forward(const AttentionShape& s, const float* qkv, const float* k
   (s.precision == Precision::bf16 ? forward<Bf16> : forward<Fp32>)(s, qkv, key_v, key_h, value_v, value_h, y, p);
 }
 
-// g = scale p (mask dp - D), D = sum p mask dp, for row i; dp is overwritten.
-static inline void score_gradient_row(const Plan& plan, int64_t pair, int64_t i, const float* p, float* dp, float* g) {
-  if (plan.s.dropout > 0) mask_row(plan, pair, i, dp, dp);
-  pad_row(plan, dp);
-  vec sum = {};
-  for (int64_t j = 0; j < plan.row; j += kLanes) sum += load(p + j) * load(dp + j);
-  const vec total = splat(sum_of(sum)), scale = splat(plan.s.scale);
-  for (int64_t j = 0; j < plan.row; j += kLanes) store(g + j, load(p + j) * (load(dp + j) - total) * scale);
+// g = scale p (mask dp - D), D = sum p mask dp, for the rows of a block from row `first`; dp is overwritten.
+static inline void score_gradient_block(const Plan& plan, int64_t pair, int64_t first, int64_t count, const float* p,
+                                        float* dp, float* g) {
+  const int64_t row = plan.row, line = plan.line;
+  BlockVectors products;
+  for (int64_t i = 0; i < count; ++i) {
+    float* own = dp + i * line;
+    if (plan.s.dropout > 0) mask_row(plan, pair, first + i, own, own);
+    pad_row(plan, own);
+    for (int64_t j = 0; j < row; j += kLanes) products.of_row[i] += load(p + i * row + j) * load(own + j);
+  }
+  const BlockNumbers total = over_rows(products, plus);
+  const vec scale = splat(plan.s.scale);
+  for (int64_t i = 0; i < count; ++i) {
+    const vec mean = splat(total.of_row[i]);
+    for (int64_t j = 0; j < row; j += kLanes) {
+      store(g + i * row + j, load(p + i * row + j) * (load(dp + i * line + j) - mean) * scale);
+    }
+  }
 }
 
 // G and C from dY, P and the packed V^T.
 template <class P>
-static void score_gradients(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* p,
+static void score_gradients(const Plan& plan, const Workspace<P>& w, int64_t pair, const float* p, const float* q,
                             const View<typename P::Element>& dy) {
   for (int64_t first = 0; first < plan.n; first += kBlock) {
     const int64_t count = min_of(kBlock, plan.n - first);
     score_block(plan, w, first, count, dy);
+    score_gradient_block(plan, pair, first, count, p + first * plan.row, w.block, w.scores + first * plan.row);
     for (int64_t i = first; i < first + count; ++i) {
-      float* g = w.scores + i * plan.row;
-      score_gradient_row(plan, pair, i, p + i * plan.row, w.block + (i - first) * plan.line, g);
-      if (plan.relative()) sum_places(plan.grid, i, g, w.sums + i * plan.terms);
+      prefetch(plan.d, q + i * plan.qkv_row);
+      prefetch(plan.d, q + plan.y_row + i * plan.qkv_row);
+      if (plan.relative()) sum_places(plan.grid, i, w.scores + i * plan.row, w.sums + i * plan.terms);
     }
   }
 }
@@ -302,11 +344,13 @@ static void backward_pair(const Plan& plan, const Workspace<P>& w, int64_t pair,
     probabilities(plan, w, pair, qkv, key, w.scores);
     p = w.scores;
   } else {
-    for (int64_t i = 0; i < n; ++i) keep_row(plan, w, pair, i, p + i * row);
+    for (int64_t i = 0; i < n; ++i) {
+      prefetch(d, out + i * plan.y_row);
+      prefetch(d, v + i * stride);
+      keep_row(plan, w, pair, i, p + i * row);
+    }
   }
   pack_transposed(v, stride, w.keys);
-  pack_rows(k, stride, w.first);
-  pack_rows(q, stride, w.second);
   pack_rows(out, plan.y_row, w.third);
   multiply_transposed(plan, w, n, plan.s.dropout > 0 ? w.kept : p, row, w.third, dv, stride, add);
   const auto outputs = left_operand<P>(n, d, out, plan.y_row, w.queries);
@@ -314,7 +358,9 @@ static void backward_pair(const Plan& plan, const Workspace<P>& w, int64_t pair,
     multiply_transposed(plan, w, plan.places, w.sums, plan.terms, w.third, dtv, d, true);
     multiply(n, outputs, value.transposed, nullptr, 0, w.terms, plan.terms, plan.terms);
   }
-  score_gradients(plan, w, pair, p, outputs);
+  score_gradients(plan, w, pair, p, q, outputs);
+  pack_rows(k, stride, w.first);
+  pack_rows(q, stride, w.second);
   multiply_transposed(plan, w, n, w.scores, row, w.second, dk, stride, add);
   multiply_with_table(plan, w, w.scores, w.first, key.rows, dq, stride, add);
   if (plan.relative()) multiply_transposed(plan, w, plan.places, w.sums, plan.terms, w.second, dtk, d, true);

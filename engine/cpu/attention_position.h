@@ -102,7 +102,7 @@ static inline void sum_places(const Grid& grid, int64_t i, const float* values, 
         keys += side;
       }
     }
-    store(vertical + k, sums_of(rows));  // zeros beyond the last grid row
+    store(vertical + k, over_lanes(rows, plus));  // zeros beyond the last grid row
   }
   for (int64_t l = 0; l <= last; l += kLanes) {
     vec sum = {};

@@ -25,7 +25,7 @@ enum { kMostVectors = 2, kAccumulators = 12, kMostTileRows = 8 };
 #else
 enum { kMostVectors = 2, kAccumulators = 8, kMostTileRows = 8 };
 #endif
-enum { kPanelDepth = 256 };  // that many rows of a panel stay in the L1 cache
+enum { kPanelDepth = 256, kAhead = 16 };  // that many rows of a panel stay in the L1 cache
 
 static constexpr int tile_rows(int vectors) {
   return kAccumulators / vectors < kMostTileRows ? kAccumulators / vectors : kMostTileRows;
@@ -55,6 +55,7 @@ static void pack_rows(const float* b, int64_t stride, const Packed<P>& to) {
     typename P::Element* out = to.data + first * to.steps();
     for (int64_t k = 0; k < to.depth; k += P::kStep, out += width) {
       const float* row = b + k * stride + first;
+      prefetch(inside, row + kAhead * stride);
       interleave<P>(row, k + 1 < to.depth ? row + stride : nullptr, inside, out);
       for (int64_t j = inside; j < width; ++j) out[j] = typename P::Element{};
     }
@@ -70,6 +71,7 @@ static void pack_transposed(const float* b, int64_t stride, const Packed<P>& to)
     for (int64_t j = 0; j < width; j += kLanes) {
       const int64_t count = min_of(to.columns - first - j, kLanes);
       const float* from = b + (first + j) * stride;
+      for (int64_t l = 0; l < kLanes; ++l) prefetch(to.depth, from + (kLanes + l) * stride);
       for (int64_t k = 0; k < to.steps(); k += kLanes) {
         const int64_t deep = min_of(to.depth - k * P::kStep, kLanes * P::kStep);
         vec x[kLanes];

@@ -11,7 +11,8 @@ namespace ENTANGLE_ISA {
 static inline void augment_row(const AugmentShape& s, const ImagePlan& plan, int64_t c, int64_t y, const float* table,
                                const uint8_t* pixels, float* out) {
   place_row(plan.placement, s.channels, s.size, c, y, table + c * 256, pixels, out);
-  erase_row(plan, s.erase, s.noise, c, y, out);
+  const auto fill = [&](const Box& box, uint64_t first, float* row) { fill_row_with_noise(box, s.noise, first, row); };
+  erase_row(plan, s.erase, s.noise, c, y, fill, out);
 }
 
 void augment_images(const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels,

@@ -28,7 +28,7 @@ template <class P>
 struct PackedWeight {
   typename P::Element* panels;
   int64_t depth, columns;
-  float* start;  // the bias, padded to whole panels, or null
+  float* start;  // the bias, padded to whole vectors, or null
 
   int64_t steps() const { return chunks_of(depth, P::kStep); }
 
@@ -45,25 +45,58 @@ static inline const float* weight_row(const LinearShape& s, const float* w, int6
   return w + (column / s.out) * s.w_group + (column % s.out) * s.w_row;
 }
 
+// Packs `count` <= kLanes rows of a weight, `depth` values each, as columns of a panel `width` columns wide; zeros in the
+// other lanes.
+template <class P>
+static inline void pack_columns(int64_t depth, const float* const* rows, int64_t count, typename P::Element* to,
+                                int64_t width) {
+  const int64_t steps = chunks_of(depth, P::kStep);
+  for (int64_t k = 0; k < steps; k += kLanes) {
+    const int64_t deep = min_of(depth - k * P::kStep, kLanes * P::kStep);
+    vec x[kLanes];
+#pragma GCC unroll 16
+    for (int l = 0; l < kLanes; ++l) x[l] = l < count ? P::elements(rows[l] + k * P::kStep, deep) : vec{};
+    transpose(x);
+    for (int64_t l = 0; l < min_of(steps - k, kLanes); ++l) {
+      store(reinterpret_cast<float*>(to + (k + l) * width), x[l]);
+    }
+  }
+}
+
 // For y = x W^T + b.
 template <class P>
 static PackedWeight<P> pack_forward(const LinearShape& s, const float* w, const float* b, void* memory) {
   PackedWeight<P> packed(s.in, s.groups * s.out, memory);
   const int64_t steps = packed.steps();
   packed.start = reinterpret_cast<float*>(packed.panels + packed_floats(steps, packed.columns));
-  parallel_for(chunks_of(packed.columns, kPanel), [&](int64_t panel) {
-    typename P::Element* to = packed.panels + panel * kPanel * steps;
-    typename P::Element* row = static_cast<typename P::Element*>(
-        scratch(Scratch::tile, static_cast<size_t>(steps) * sizeof(typename P::Element)));
-    for (int64_t j = 0; j < kPanel; ++j) {
-      const int64_t column = panel * kPanel + j;
-      const bool inside = column < packed.columns;
-      packed.start[column] = inside && b != nullptr ? b[(column / s.out) * s.b_group + column % s.out] : 0.0f;
-      if (inside) convert<P>(weight_row(s, w, column), s.in, row);
-      for (int64_t k = 0; k < steps; ++k) to[k * kPanel + j] = inside ? row[k] : typename P::Element{};
+  parallel_for(chunks_of(packed.columns, kLanes), [&](int64_t vector) {
+    const int64_t column = vector * kLanes, count = min_of(kLanes, packed.columns - column);
+    const int64_t first = column / kPanel * kPanel, width = panel_width(packed.columns, first);
+    const float* rows[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const int64_t j = column + min_of(l, count - 1);
+      rows[l] = weight_row(s, w, j);
+      packed.start[column + l] = b == nullptr ? 0.0f : b[(j / s.out) * s.b_group + j % s.out];
     }
+    pack_columns<P>(s.in, rows, count, packed.panels + first * steps + (column - first), width);
   });
   return packed;
+}
+
+// Packs step k of all panels of a matrix with `steps` of them: `row`, and `next` where a step has two.
+template <class P>
+static inline void pack_row(int64_t columns, const float* row, const float* next, typename P::Element* panels,
+                            int64_t steps, int64_t k) {
+  const auto from = [&](int64_t j) { return P::kStep == 1 || next == nullptr ? nullptr : next + j; };
+  int64_t j = 0;
+  for (; j + kPanel <= columns; j += kPanel) {
+    interleave<P>(row + j, from(j), kPanel, panels + j * steps + k * kPanel);
+  }
+  if (j == columns) return;
+  const int64_t width = panel_width(columns, j);
+  typename P::Element* to = panels + j * steps + k * width;
+  interleave<P>(row + j, from(j), columns - j, to);
+  for (int64_t i = columns - j; i < width; ++i) to[i] = typename P::Element{};
 }
 
 // For dx = dy W.
@@ -71,14 +104,11 @@ template <class P>
 static PackedWeight<P> pack_backward(const LinearShape& s, const float* w, void* memory) {
   PackedWeight<P> packed(s.groups * s.out, s.in, memory);
   const int64_t steps = packed.steps();
-  parallel_for(chunks_of(s.in, kPanel), [&](int64_t panel) {
-    const int64_t first = panel * kPanel, count = min_of(kPanel, s.in - first);
-    typename P::Element* to = packed.panels + first * steps;
-    for (int64_t k = 0; k < steps; ++k, to += kPanel) {
+  parallel_for(chunks_of(steps, kLanes), [&](int64_t chunk) {
+    for (int64_t k = chunk * kLanes; k < min_of(steps, (chunk + 1) * kLanes); ++k) {
       const int64_t row = k * P::kStep;
-      const float* next = P::kStep > 1 && row + 1 < packed.depth ? weight_row(s, w, row + 1) + first : nullptr;
-      interleave<P>(weight_row(s, w, row) + first, next, count, to);
-      for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
+      const float *from = weight_row(s, w, row), *next = row + 1 < packed.depth ? weight_row(s, w, row + 1) : nullptr;
+      pack_row<P>(s.in, from, next, packed.panels, steps, k);
     }
   });
   return packed;
@@ -98,11 +128,6 @@ struct WeightTask {
   int64_t row, rows, column, columns;
 };
 
-// Brings n values into the L1 cache.
-static inline void prefetch(int64_t n, const float* from) {
-  for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(from + j);
-}
-
 // Packs rows [0, rows) of x for a task's columns.
 template <class P>
 static inline void pack_activations(const WeightTask& task, int64_t rows, const float* x, int64_t x_row,
@@ -111,21 +136,18 @@ static inline void pack_activations(const WeightTask& task, int64_t rows, const 
   for (int64_t k = 0; k < steps; ++k) {
     const float* row = x + k * P::kStep * x_row + task.column;
     const float* next = k * P::kStep + 1 < rows ? row + x_row : nullptr;
-    for (int64_t at = 0; at < task.columns; at += kPanel) {
-      const int64_t count = min_of(kPanel, task.columns - at);
-      typename P::Element* to = packed + at * steps + k * kPanel;
-      for (int step = 0; step < P::kStep; ++step) prefetch(kPanel, row + (kAhead + step) * x_row + at);
-      interleave<P>(row + at, next == nullptr ? nullptr : next + at, count, to);
-      for (int64_t j = count; j < kPanel; ++j) to[j] = typename P::Element{};
-    }
+    for (int step = 0; step < P::kStep; ++step) prefetch(task.columns, row + (kAhead + step) * x_row);
+    pack_row<P>(task.columns, row, next, packed, steps, k);
   }
 }
 
 // Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
-// into a few sets of the cache. Adds the columns' sums to db unless that is null.
-template <class P>
-static inline void gather_columns(int64_t rows, int64_t columns, const float* dy, int64_t dy_row,
-                                  typename P::Element* to, float* db) {
+// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of them,
+// and their sums stay in registers.
+template <class P, bool whole>
+static inline void gather_columns(int64_t rows, int64_t some, const float* dy, int64_t dy_row, typename P::Element* to,
+                                  float* db) {
+  const int64_t columns = whole ? int64_t{kWeightRows} : some;
   vec sums[kWeightRows / kLanes] = {};
   const auto add = [&](const float* row) {
     for_vectors(columns, [&](int64_t j, int64_t count) { sums[j / kLanes] += load_some(row + j, count); });
@@ -158,8 +180,9 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
     for (int64_t row = task.row, count; row < end; row += count) {
       const int64_t group = row / s.out, in_group = row % s.out;
       count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
-      gather_columns<P>(rows, count, dy + first * outputs + row, outputs, gathered,
-                        db == nullptr ? nullptr : db + group * s.b_group + in_group);
+      const auto gather = count == kWeightRows ? gather_columns<P, true> : gather_columns<P, false>;
+      gather(rows, count, dy + first * outputs + row, outputs, gathered,
+             db == nullptr ? nullptr : db + group * s.b_group + in_group);
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
         multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,

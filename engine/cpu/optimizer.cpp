@@ -27,28 +27,44 @@ void sum_squares(int64_t n, const float* g, double* out) {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) out[0] += partial[chunk];
 }
 
+// What is the same for all elements of a step.
+struct Factors {
+  float clip, shrink, step, root_correction, beta1, beta2, eps;
+};
+
+// One chunk. The factors are a copy and the arrays apart: stores change nothing that the next elements are computed
+// with, so that they become vectors.
+static void update(int64_t n, const Factors f, float* __restrict w, float* __restrict g, float* __restrict m,
+                   float* __restrict v) {
+  const float one_minus_beta1 = 1.0f - f.beta1, one_minus_beta2 = 1.0f - f.beta2;
+  for (int64_t i = 0; i < n; ++i) {
+    const float gradient = g[i] * f.clip;
+    const float first = f.beta1 * m[i] + one_minus_beta1 * gradient;
+    const float second = f.beta2 * v[i] + one_minus_beta2 * gradient * gradient;
+    const float root = __builtin_sqrtf(second) * f.root_correction;
+    w[i] = w[i] * f.shrink - f.step * first / (root + f.eps);
+    m[i] = first;
+    v[i] = second;
+    g[i] = 0;
+  }
+}
+
 void adamw(int64_t n, const AdamWStep& s, const double* squares, float* w, float* g, float* m, float* v) {
   if (!__builtin_isfinite(squares[0])) {
     memset(g, 0, static_cast<size_t>(n) * sizeof(float));
     return;
   }
   const float norm = static_cast<float>(__builtin_sqrt(squares[0]));
-  const float clip = s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1.0f;
-  const float shrink = 1.0f - s.lr * s.decay, step = s.lr / s.correction1;
-  const float root_correction = 1.0f / __builtin_sqrtf(s.correction2);
-  const float one_minus_beta1 = 1.0f - s.beta1, one_minus_beta2 = 1.0f - s.beta2;
+  const Factors factors = {s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1.0f,
+                           1.0f - s.lr * s.decay,
+                           s.lr / s.correction1,
+                           1.0f / __builtin_sqrtf(s.correction2),
+                           s.beta1,
+                           s.beta2,
+                           s.eps};
   parallel_for(chunks_of(n, kElementsPerChunk), [&](int64_t chunk) {
-    const int64_t last = min_of(n, (chunk + 1) * kElementsPerChunk);
-    for (int64_t i = chunk * kElementsPerChunk; i < last; ++i) {
-      const float gradient = g[i] * clip;
-      const float first = s.beta1 * m[i] + one_minus_beta1 * gradient;
-      const float second = s.beta2 * v[i] + one_minus_beta2 * gradient * gradient;
-      const float root = __builtin_sqrtf(second) * root_correction;
-      w[i] = w[i] * shrink - step * first / (root + s.eps);
-      m[i] = first;
-      v[i] = second;
-      g[i] = 0;
-    }
+    const int64_t i = chunk * kElementsPerChunk;
+    update(min_of(kElementsPerChunk, n - i), factors, w + i, g + i, m + i, v + i);
   });
 }
 

@@ -41,6 +41,11 @@ static inline vec load_first(const float* p, int64_t n, float fill = 0) {
 }
 static inline void store_first(float* p, vec x, int64_t n) { memcpy(p, &x, static_cast<size_t>(n) * sizeof(float)); }
 
+// Brings n values into the L1 cache.
+static inline void prefetch(int64_t n, const float* from) {
+  for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(from + j);
+}
+
 // A NaN in the first operand stays: clamping does not turn it into a number.
 static inline vec larger(vec a, vec b) { return a < b ? b : a; }
 static inline vec smaller(vec a, vec b) { return a > b ? b : a; }
@@ -85,20 +90,31 @@ static inline void transpose(vec (&x)[kLanes]) {
   }
 }
 
-// Lane i is the sum of the lanes of x[i]: the transposition above, added up after every exchange. x is overwritten.
-template <int half = 1>
-static inline vec sums_of(vec (&x)[kLanes]) {
+// f of neighbouring blocks of `half` lanes: of a's in the even blocks, of b's in the odd ones.
+template <int half, class F>
+static inline vec neighbours(vec a, vec b, const F& f) {
+  ivec outer, inner, swapped;  // a shuffle of two vectors counts the second one's lanes from kLanes
+  for (int i = 0; i < kLanes; ++i) {
+    outer[i] = (i & half) == 0 ? i : kLanes + i;
+    inner[i] = (i & half) != 0 ? i : kLanes + i;
+    swapped[i] = i ^ half;
+  }
+  return f(__builtin_shuffle(a, b, outer), __builtin_shuffle(__builtin_shuffle(a, b, inner), swapped));
+}
+
+// Lane i is f, `plus` or `larger`, of the lanes of x[i]: blocks of 1, 2, 4, ... lanes meet their neighbours. x is
+// overwritten.
+template <int half = 1, class F>
+static inline vec over_lanes(vec* x, const F& f) {
   if constexpr (half == kLanes) {
     return x[0];
   } else {
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes; i += 2 * half) {
-      exchange_blocks<half>(x[i], x[i + half]);
-      x[i] += x[i + half];
-    }
-    return sums_of<2 * half>(x);
+    for (int i = 0; i < kLanes; i += 2 * half) x[i] = neighbours<half>(x[i], x[i + half], f);
+    return over_lanes<2 * half>(x, f);
   }
 }
+static inline vec plus(vec a, vec b) { return a + b; }
 
 // Sum and maximum of the lanes, in a fixed order.
 static inline float sum_of(vec x) {

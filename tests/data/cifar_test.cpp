@@ -1,4 +1,5 @@
 // CIFAR-10 and CIFAR-100: what the readers give, at which size, and what they refuse.
+#include "data/evaluation_images.h"
 #include "data/loader.h"
 #include "data/rand_augment.h"
 #include "tests/data/data_folder.h"

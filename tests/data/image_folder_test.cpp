@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "data/decode.h"
+#include "data/evaluation_images.h"
 #include "data/loader.h"
 #include "data/rand_augment.h"
 #include "engine/rng.h"

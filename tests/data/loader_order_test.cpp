@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/evaluation_images.h"
 #include "tests/expect_error.h"
 #include "tests/made_up_images.h"
 

@@ -1,3 +1,4 @@
+#include "data/evaluation_images.h"
 #include "data/loader.h"
 
 #include <algorithm>

@@ -80,6 +80,21 @@ TEST(Sampler, OurOrderDoesNotDependOnTheRanks) {
   }
 }
 
+TEST(Sampler, PositionsAreWhereTheCopiesOfAPlaceStand) {
+  for (const bool published : {false, true}) {
+    for (const int64_t ranks : {1, 2, 5}) {
+      const Sampler sampler = {3, published};
+      std::vector<int> copies(80, 0);
+      for (int64_t position = 0; position < 8 * ranks * 6; ++position) {
+        const int64_t step = position / (ranks * 6), rank = position / 6 % ranks, i = position % 6;
+        const int64_t place = sampler.place(step, i, 6, {ranks, rank});
+        for (int64_t copy = 0; copy < 3; ++copy) copies[place] += sampler.position(place, copy, 6, ranks) == position;
+      }
+      for (int64_t place = 0; place < 16 * ranks; ++place) EXPECT_EQ(copies[place], 3) << place << " of " << ranks;
+    }
+  }
+}
+
 TEST(Sampler, WithoutRepeatsRanksShareTheOrder) {
   for (const bool published : {false, true}) {
     std::set<int64_t> seen;

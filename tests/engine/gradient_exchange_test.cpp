@@ -3,10 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <limits>
 
+#include "engine/bf16.h"
 #include "engine/ops.h"
+#include "engine/rng.h"
 #include "tests/expect_error.h"
 #include "tests/fake_ranks.h"
+#include "tests/thread_ranks.h"
 
 namespace entangle {
 namespace {
@@ -126,6 +131,89 @@ TEST(GradientExchange, FollowsABackwardPass) {
   EXPECT_EQ(first.grad_to_vector(), want_first);
   EXPECT_EQ(second.grad_to_vector(), want_second);
   EXPECT_NE(want_first[0], 0.0f);
+}
+
+TEST(Bf16, RoundsToTheNearestOfTwoEvenOnTies) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const float value = from_bf16(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(from_bf16(to_bf16(value)))) << bits;
+      continue;
+    }
+    EXPECT_EQ(to_bf16(value), bits);
+    if (bits % 0x8000 >= 0x7f7f) continue;  // the next one is infinite
+    const float next = from_bf16(static_cast<uint16_t>(bits + 1)), middle = value + (next - value) / 2;
+    EXPECT_EQ(to_bf16(middle), bits + bits % 2) << bits;
+    EXPECT_EQ(to_bf16(std::nextafter(middle, value)), bits);
+    EXPECT_EQ(to_bf16(std::nextafter(middle, next)), bits + 1);
+  }
+  EXPECT_EQ(to_bf16(std::numeric_limits<float>::max()), 0x7f80) << "infinite";
+  const uint32_t small_nan = 0x7f800001;  // whose upper half alone would be infinite
+  float nan;
+  std::memcpy(&nan, &small_nan, sizeof nan);
+  EXPECT_TRUE(std::isnan(from_bf16(to_bf16(nan))));
+}
+
+// The gradient of rank r, of which some numbers nearly cancel.
+float gradient_of(int rank, int64_t i) {
+  const float x =
+      rng_uniform(rng_key(3, Stream::synthetic, static_cast<uint64_t>(rank)), static_cast<uint64_t>(i)) - 0.5f;
+  return i % 3 == 0 && rank == 1 ? -gradient_of(0, i) : x;
+}
+
+TEST(GradientExchange, OnABf16WireTheMeanIsWithinItsBoundInHalfTheBytes) {
+  constexpr int64_t kCount = 3000;
+  for (const int size : {2, 3, 4}) {
+    std::vector<std::vector<float>> means(static_cast<size_t>(size));
+    ThreadRanks::run(size, [&](Communicator& ranks) {
+      GradientExchange exchange(ranks, Precision::bf16);
+      const Tensor weight = parameter({kCount + 1}, 0);
+      for (int64_t i = 0; i < kCount; ++i) weight.grad()[i] = gradient_of(ranks.rank(), i);
+      average(exchange, {weight.slice(0, 0, kCount)});
+      EXPECT_EQ(exchange.bytes(), 2 * kCount);
+      means[static_cast<size_t>(ranks.rank())] = weight.grad_to_vector();
+    });
+    const double u = std::ldexp(1.0, -8);
+    for (int64_t i = 0; i < kCount; ++i) {
+      double mean = 0, size_of_all = 0;
+      float sum = 0;
+      for (int rank = 0; rank < size; ++rank) {
+        mean += gradient_of(rank, i) / size;
+        size_of_all += std::fabs(gradient_of(rank, i)) / size;
+        sum += from_bf16(to_bf16(gradient_of(rank, i)));
+      }
+      const size_t at = static_cast<size_t>(i);
+      EXPECT_LE(std::fabs(means[0][at] - mean), u * ((1 + u) * size_of_all + std::fabs(mean)) + 1e-7) << i;
+      EXPECT_EQ(means[0][at], from_bf16(to_bf16(sum)) * (1.0f / static_cast<float>(size)))
+          << "rounded once each, " << i;
+      for (const auto& other : means) EXPECT_EQ(other[at], means[0][at]);
+    }
+    EXPECT_EQ(means[0][kCount], static_cast<float>(kCount)) << "outside of the view";
+  }
+}
+
+// What several subnets of a step used: of a parameter the larger view; of what the last one left out, all.
+TEST(GradientExchange, ViewsOfSeveralPassesAreJoined) {
+  FakeRanks ranks(0, 2, nullptr, 3);
+  GradientExchange exchange(ranks);
+  const Tensor weight = parameter({4, 6}, 1), bias = parameter({3, 5}, 100), early = parameter({7}, 1000);
+  const auto used = [](const Tensor& view, size_t before) { return TapedView{view, before}; };
+  const std::vector<TapedView> all =
+      joined_views({used(early, 0), used(weight.slice(0, 0, 2).slice(1, 0, 5), 3), used(bias, 4)},
+                   {used(weight.slice(0, 0, 1).slice(1, 0, 4), 2), used(bias.view({3, 2}, {2, 1}), 6)});
+  ASSERT_EQ(all.size(), 3u);
+  exchange.begin(joined_views(all, {used(weight.slice(0, 0, 2), 1)}));
+  exchange.advance(5);
+  EXPECT_TRUE(ranks.sums.empty());  // less than a bucket
+  exchange.finish();
+  ASSERT_EQ(ranks.sums.size(), 1u);
+  EXPECT_EQ(ranks.sums[0].size(), 12u + 15 + 7);
+  EXPECT_EQ(ranks.sums[0].back(), 12.0f) << "what is finished last comes last";
+  for (int64_t i = 0; i < 24; ++i) EXPECT_EQ(weight.grad()[i], (i < 12 ? 2.0f : 1.0f) * static_cast<float>(i + 1));
+  EXPECT_EQ(bias.grad()[14], 2 * 114.0f);
+  EXPECT_EQ(early.grad()[6], 2 * 1006.0f);
+  expect_error([&] { joined_views({used(weight.slice(0, 0, 2).slice(1, 0, 5), 0)}, {used(weight.slice(0, 0, 1), 0)}); },
+               {"neither covers the other"});
 }
 
 // Shards whose sum depends on the order: 1e8 swallows small numbers.

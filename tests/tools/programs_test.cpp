@@ -142,13 +142,22 @@ TEST_F(Programs, LogHasOneRecordForEachStep) {
   EXPECT_EQ(parse_config(read_raw(dir.path("run/config.yaml")), "run").train.seed, 3u);
 }
 
+TEST_F(Programs, AStartThatFailsLeavesNothing) {
+  expect_user_error(train("deep/run", {"--set", "DATA.split=missing.txt"}), {"missing.txt"});
+  expect_user_error(train("deep/run", {"--init", "missing.pth"}), {"missing.pth"});
+  write_raw(dir.path("broken.safetensors"), "no weights");
+  expect_user_error(train("deep/run", {"--init", "broken.safetensors"}), {"broken.safetensors"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("deep")));
+}
+
 TEST_F(Programs, NumbersThatAreNotFiniteStopTheRun) {
   const std::vector<std::string> explode = {"--set", "TRAIN.lr=1e30", "--set", "TRAIN.warmup_epochs=0"};
-  expect_user_error(train("run", explode), {"not finite at step", "\"depth\":", "no checkpoint yet", "TRAIN.lr"});
+  expect_user_error(train("run", explode),
+                    {"error: step ", "not finite with", "\"depth\":", "no checkpoint yet", "TRAIN.lr"});
   EXPECT_FALSE(std::filesystem::exists(checkpoint("run")));
   // The second epoch explodes: the first one's checkpoint is named, and stays.
   const std::vector<std::string> later = {"--set", "TRAIN.lr=1e30", "--set", "TRAIN.per_epoch=true"};
-  expect_user_error(train("later", later), {"not finite at step", checkpoint("later") + " of step "});
+  expect_user_error(train("later", later), {"not finite", "checkpoint is " + checkpoint("later") + " of step "});
   EXPECT_NO_THROW(read_checkpoint_metadata(checkpoint("later")));
 }
 

@@ -1,6 +1,7 @@
 // What tests run on whose processes mpirun starts, as a user starts them.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -45,6 +46,16 @@ class Ranks : public Programs {
   std::vector<std::string> ranks(int count, const std::string& run, const std::vector<std::string>& more = {}) const {
     std::vector<std::string> words = train(run, {"--batch-size", "16", "--threads", "1"});
     words.insert(words.end(), more.begin(), more.end());
+    return over(count, words);
+  }
+  // In batches of 32, which four can share.
+  std::vector<std::string> of_32(int count, const std::string& run, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = ranks(count, run, more);
+    std::replace(words.begin(), words.end(), std::string("16"), std::string("32"));
+    return words;
+  }
+  // The command of a program in `count` processes; 0: without a launcher.
+  static std::vector<std::string> over(int count, std::vector<std::string> words) {
     if (count == 0) return words;
     const char* folder = std::getenv("ENTANGLE_PROGRAMS");
     words[0] = std::filesystem::absolute(std::filesystem::path(folder == nullptr ? "." : folder) / words[0]);

@@ -1,4 +1,4 @@
-// Processes that train together, started by mpirun as a user starts them; and what a rank does with wrong messages.
+// Processes that train together, started by mpirun as a user starts them.
 #include <signal.h>
 
 #include <algorithm>
@@ -7,10 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/check.h"
+#include "engine/parallel.h"
 #include "engine/safetensors.h"
 #include "nn/cost.h"
-#include "tests/expect_error.h"
-#include "tests/fake_ranks.h"
+#include "tests/thread_ranks.h"
 #include "tests/tools/ranks_fixture.h"
 #include "tools/common/config.h"
 #include "tools/common/run_directory.h"
@@ -86,16 +87,11 @@ TEST_F(Ranks, SharesMayBeComputedInParts) {
 
 TEST_F(Ranks, ADeterministicReductionHasTheSameBitsForAnyNumber) {
   const std::vector<std::string> more = {"--epochs", "3", "--deterministic-reduce", "--set", "TRAIN.clip_norm=1"};
-  const auto of_32 = [&](int count, const std::string& name) {
-    std::vector<std::string> words = ranks(count, name, more);
-    std::replace(words.begin(), words.end(), std::string("16"), std::string("32"));
-    return words;
-  };
-  ASSERT_EQ(run(of_32(0, "one")).status, 0);
+  ASSERT_EQ(run(of_32(0, "one", more)).status, 0);
   const auto want = log_records(dir.path("one/log.jsonl"));
   for (const int count : {2, 4}) {
     const std::string name = "of" + std::to_string(count);
-    const Outcome outcome = run(of_32(count, name));
+    const Outcome outcome = run(of_32(count, name, more));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     const auto got = log_records(dir.path(name + "/log.jsonl"));
     ASSERT_EQ(got.size(), want.size());
@@ -109,6 +105,77 @@ TEST_F(Ranks, ADeterministicReductionHasTheSameBitsForAnyNumber) {
   EXPECT_NE(
       run(ranks(0, "both", {"--set", "TRAIN.shards=4", "--set", "TRAIN.accumulate=2"})).err.find("set one of them"),
       std::string::npos);
+}
+
+// Rounding changes the losses of twenty steps by little, and what MPI sums has the bits that threads find in plain loops.
+TEST_F(Ranks, ABf16WireSendsHalfTheBytes) {
+  const std::vector<std::string> exact = {"--epochs", "10"}, rounded = {"--epochs", "10", "--set", "TRAIN.wire=bf16"};
+  for (const int count : {2, 4}) {
+    const std::string fp32 = concat("fp32-", count), bf16 = concat("bf16-", count), threads = concat("threads-", count);
+    for (const auto& [name, more] : {std::pair(fp32, exact), std::pair(bf16, rounded)}) {
+      const Outcome outcome = run(of_32(count, name, more));
+      ASSERT_EQ(outcome.status, 0) << outcome.err;
+    }
+    const auto want = log_records(dir.path(fp32 + "/log.jsonl")), got = log_records(dir.path(bf16 + "/log.jsonl"));
+    ASSERT_EQ(want.size(), 20u);
+    ASSERT_EQ(got.size(), want.size());
+    double largest = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_EQ(2 * got[i]["sent"].get<int64_t>(), want[i]["sent"].get<int64_t>());
+      largest = std::max(largest, std::fabs(got[i]["loss"].get<double>() - want[i]["loss"].get<double>()));
+    }
+    EXPECT_LT(largest, 1e-2);
+    EXPECT_GT(largest, 0) << "something is rounded";
+    set_threads(1);
+    ThreadRanks::run(count, [&](Communicator& thread) {
+      const RunDirectory run(dir.path(threads),
+                             thread.first() ? RunDirectory::Access::write : RunDirectory::Access::read);
+      const Config config = load_config(dir.path(bf16 + "/config.yaml"));
+      Trainer(config, run, false, DeviceKind::cpu, thread).train();
+    });
+    set_threads(0);
+    EXPECT_EQ(largest_difference(checkpoint(bf16), checkpoint(threads)), 0);
+  }
+  const Outcome both = run(ranks(0, "both", {"--set", "TRAIN.wire=bf16", "--deterministic-reduce"}));
+  check_user_error(both, {"TRAIN.wire=bf16", "TRAIN.shards=8"});
+}
+
+// Several subnets a step, with or without a teacher among them: the larger views are sent once.
+TEST_F(Ranks, ASandwichIsTrainedAsByOneProcess) {
+  const std::vector<std::string> sandwich = {
+      "--epochs", "2", "--set", "TRAIN.strategy=sandwich", "--set", "TRAIN.inplace_distillation=true"};
+  for (const std::string sharing : {"entangled", "classical"}) {
+    std::vector<std::string> more = sandwich;
+    more.insert(more.end(), {"--set", "MODEL.sharing=" + sharing});
+    ASSERT_EQ(run(ranks(0, sharing + "-one", more)).status, 0);
+    const Outcome outcome = run(ranks(2, sharing + "-two", more));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    const auto want = log_records(dir.path(sharing + "-one/log.jsonl"));
+    const auto got = log_records(dir.path(sharing + "-two/log.jsonl"));
+    ASSERT_EQ(want.size(), 10u);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_NEAR(got[i]["loss"].get<double>(), want[i]["loss"].get<double>(), 1e-4) << i;
+      for (size_t k = 0; k < 4; ++k) {
+        const auto &own = got[i]["subnets"][k], &other = want[i]["subnets"][k];
+        EXPECT_EQ(own["architecture"], other["architecture"]);
+        EXPECT_NEAR(own["loss"].get<double>(), other["loss"].get<double>(), 1e-4) << i << " subnet " << k;
+      }
+    }
+    EXPECT_LT(largest_difference(checkpoint(sharing + "-one"), checkpoint(sharing + "-two")), 1e-3);
+    const Config config = load_config(dir.path(sharing + "-two/config.yaml"));
+    const int64_t largest = 4 * cost_of(config.model, config.space.largest()).params;
+    for (const auto& record : got) {
+      EXPECT_GE(record["sent"].get<int64_t>(), largest);
+      if (sharing == "classical") continue;  // which sends the others, too
+      EXPECT_EQ(record["sent"].get<int64_t>(), largest);
+    }
+  }
+  std::vector<std::string> exact = sandwich;
+  exact.push_back("--deterministic-reduce");
+  ASSERT_EQ(run(ranks(0, "exact-one", exact)).status, 0);
+  ASSERT_EQ(run(ranks(2, "exact-two", exact)).status, 0);
+  EXPECT_EQ(read_raw(checkpoint("exact-one")), read_raw(checkpoint("exact-two")));
 }
 
 TEST_F(Ranks, ASearchFindsWhatOneProcessFinds) {
@@ -302,43 +369,6 @@ TEST_F(Ranks, RanksOfDifferentConfigurationsAreRefused) {
   const Outcome outcome = run(words);
   EXPECT_NE(outcome.status, 0);
   EXPECT_NE(outcome.err.find("rank 1 has another configuration than rank 0"), std::string::npos) << outcome.err;
-}
-
-// Without a launcher: this process is rank 0 of two, the other one is made up.
-class MadeUpRanks : public Programs {
- protected:
-  Config config() const {
-    return load_config(dir.path("tiny.yaml"), {"DATA.spec=fashion-mnist:" + dir.path("data"), "TRAIN.batch_size=16"});
-  }
-};
-
-TEST_F(MadeUpRanks, AnotherArchitectureStopsTheStepAndNamesTheRank) {
-  FakeRanks ranks(0, 3, [](int64_t index, int rank, void* message, size_t) {
-    // After the start, each step asks what was drawn, and then tells its loss.
-    if (index == 3 && rank == 2) *static_cast<uint64_t*>(message) ^= 1;
-  });
-  Config config = this->config();
-  config.train.batch_size = 24;
-  const RunDirectory run(dir.path("run"));
-  Trainer trainer(config, run, false, DeviceKind::cpu, ranks);
-  expect_error([&] { trainer.train(); },
-               {"step 2: ", "rank 2 is at another step or architecture than rank 0", "checkpoint"});
-}
-
-TEST_F(MadeUpRanks, DropoutIsRefused) {
-  FakeRanks ranks(0, 2);
-  Config config = this->config();
-  config.model.attention_dropout = 0.1;
-  const RunDirectory run(dir.path("run"));
-  expect_error([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }, {"one piece", "attention_dropout"});
-}
-
-TEST_F(MadeUpRanks, OtherWeightsAreRefused) {
-  FakeRanks ranks(0, 2, [](int64_t, int, void* message, size_t bytes) {
-    static_cast<char*>(message)[bytes - 1] ^= 1;  // of the norm of the weights
-  });
-  const RunDirectory run(dir.path("run"));
-  expect_error([&] { Trainer(config(), run, false, DeviceKind::cpu, ranks); }, {"rank 1 begins with other weights"});
 }
 
 }  // namespace

@@ -6,8 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
+#include <thread>
+#include <vector>
 
+#include "engine/check.h"
 #include "tests/files.h"
 #include "tests/temporary_directory.h"
 
@@ -43,6 +47,51 @@ TEST(RunDirectory, DeadProcessDoesNotHoldTheLock) {
   waitpid(child, nullptr, 0);
   ASSERT_TRUE(std::filesystem::exists(dir.path("run/lock")));
   EXPECT_NO_THROW(RunDirectory(dir.path("run")));
+}
+
+TEST(RunDirectory, WhatWasNotBegunLeavesNoTrace) {
+  TemporaryDirectory dir;
+  {
+    const RunDirectory run(dir.path("a/b/run"));
+    RunLog log(run.file("log.jsonl"), 0);
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir.path("a")));
+  std::filesystem::create_directory(dir.path("mine"));
+  { const RunDirectory run(dir.path("mine/run/")); }
+  { const RunDirectory run(dir.path("mine")); }
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path("mine"))) << "what was there stays";
+  for (const char* name : {"config.yaml", "log.jsonl", "notes"}) {
+    {
+      const RunDirectory run(dir.path(name));
+      write_raw(run.file(name), "x");
+    }
+    EXPECT_EQ(read_raw(dir.path(concat(name, "/", name))), "x");
+    EXPECT_TRUE(std::filesystem::exists(dir.path(concat(name, "/lock"))));
+  }
+}
+
+// Many take, fill and leave one directory at once: nobody works in it beside another.
+TEST(RunDirectory, RemovingTheLockLetsNoTwoIn) {
+  TemporaryDirectory dir;
+  std::atomic<int> inside{0}, got_in{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int turn = 0; turn < 300; ++turn) {
+        try {
+          const RunDirectory run(dir.path("run"));
+          EXPECT_EQ(++inside, 1);
+          ++got_in;
+          std::this_thread::yield();
+          --inside;
+        } catch (const Error&) {  // it is in use, or was removed before it could be locked
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(got_in, 0);
+  EXPECT_FALSE(std::filesystem::exists(dir.path("run/lock")));
 }
 
 TEST(RunDirectory, RemovesWhatAKilledWriterLeft) {

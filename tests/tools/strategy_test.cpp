@@ -5,7 +5,6 @@
 
 #include "engine/safetensors.h"
 #include "nn/cost.h"
-#include "tests/fake_ranks.h"
 #include "tests/small_supernet.h"
 #include "tests/tools/programs_fixture.h"
 #include "tools/common/plan_step.h"
@@ -210,12 +209,6 @@ TEST_F(Strategies, PartsOfABatchGiveTheSameStep) {
 TEST_F(Strategies, WhatCannotWorkIsRefused) {
   expect_user_error(train("x", with({"TRAIN.strategy=sandwhich"})), {"TRAIN.strategy is sandwhich"});
   expect_user_error(train("x", with({"TRAIN.inplace_distillation=true"})), {"TRAIN.strategy=sandwich"});
-  const Config config = load_config(dir.path("tiny.yaml"), {"DATA.spec=fashion-mnist:" + dir.path("data"),
-                                                            "TRAIN.strategy=sandwich", "TRAIN.batch_size=16"});
-  const RunDirectory run(dir.path("ranks"));
-  FakeRanks ranks(0, 2);
-  expect_error(error_of([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }),
-               {"several processes", "train one subnet a step", "TRAIN.strategy=sandwich trains 4", "use one process"});
 }
 
 }  // namespace

@@ -124,6 +124,37 @@ TEST_F(TrainSubnet, KilledBeforeItsFirstEpochItStillHasWhatItInherited) {
   EXPECT_TRUE(read_raw(checkpoint("cut")) == read_raw(checkpoint("whole")));
 }
 
+// Its checkpoint carries the configuration.
+TEST_F(TrainSubnet, KilledBeforeItWroteItsConfigurationItGoesOnFromTheCheckpoint) {
+  expect_success(inherit("whole"));
+  {
+    Running running(dir.root(), inherit("cut"));
+    ASSERT_TRUE(wait_for_lines(dir.path("cut/log.jsonl"), 1));
+    running.signal(SIGKILL);
+    running.wait();
+  }
+  for (const char* file : {"config.yaml", "best_architecture.json", "environment.json"}) {
+    EXPECT_TRUE(std::filesystem::remove(dir.path(std::string("cut/") + file))) << file;
+  }
+  expect_user_error(inherit("cut"), {"holds a run already", "--resume"});
+  expect_user_error(command("cut", {"--resume", "--epochs", "9"}), {"TRAIN.epochs is 1 before and 9 now"});
+  expect_success(command("cut", {"--resume"}));
+  EXPECT_TRUE(read_raw(checkpoint("cut")) == read_raw(checkpoint("whole")));
+  for (const char* file : {"config.yaml", "best_architecture.json"}) {
+    EXPECT_EQ(read_raw(dir.path(std::string("cut/") + file)), read_raw(dir.path(std::string("whole/") + file))) << file;
+  }
+  std::filesystem::remove(dir.path("cut/config.yaml"));
+  std::filesystem::remove(checkpoint("cut"));
+  expect_user_error(command("cut", {"--resume"}), {"holds no run to resume"});
+}
+
+TEST_F(TrainSubnet, AStartThatFailsLeavesNothingAndCanBeRepeated) {
+  expect_user_error(inherit("deep/run", {"--data", "fashion-mnist:nowhere"}), {"nowhere"});
+  expect_user_error(inherit("deep/run", {"--set", "DATA.split=missing.txt"}), {"missing.txt"});
+  EXPECT_FALSE(std::filesystem::exists(dir.path("deep")));
+  expect_success(inherit("deep/run"));
+}
+
 TEST_F(TrainSubnet, ALinearProbeMovesTheHeadAlone) {
   expect_success(inherit("before", still()));
   expect_success(inherit("probe", {"--set", "TRAIN.linear_probe=true"}));

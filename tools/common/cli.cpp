@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -36,6 +37,25 @@ void print_error(std::string message) {
   }
   std::fflush(stdout);
   std::fprintf(stderr, "error: %s\n", message.c_str());
+}
+
+// Of the processes that a launcher started.
+bool is_first() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "RANK"}) {
+    if (const char* rank = std::getenv(variable)) return std::strcmp(rank, "0") == 0;
+  }
+  return true;
+}
+
+// What all ranks meet the first one tells. It ends, and the launcher then ends the others, which keep quiet until then.
+void tell(const std::string& message) {
+  constexpr std::chrono::milliseconds kPatience(2000), kNap(20);
+  const bool was_interrupted = interrupted();
+  for (std::chrono::milliseconds waited = kNap; !is_first() && !was_interrupted && waited < kPatience; waited += kNap) {
+    if (interrupted()) return;
+    std::this_thread::sleep_for(kNap);
+  }
+  print_error(message);
 }
 
 // What the parser itself would read as another number: negative, or beyond 64 bits.
@@ -140,6 +160,18 @@ void Program::trace_option() {
                   "writes a time line of the steps (operations, kernels, loader, memory) for ui.perfetto.dev");
 }
 
+void Program::rank_timeout_option(double& seconds) {
+  app_.add_option("--rank-timeout", seconds, "seconds that processes wait for one that does not answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+void Program::deterministic_reduce_option() {
+  app_.add_flag_function(
+      "--deterministic-reduce", [this](int64_t) { settings_.insert(settings_.begin(), "TRAIN.shards=8"); },
+      "the same bits for 1, 2, 4 and 8 processes (TRAIN.shards=8)");
+}
+
 void Program::tensorboard_option() {
   app_.add_flag("--tensorboard", tensorboard_,
                 "writes the log's numbers into tensorboard/ in the run's directory as well, for tensorboard --logdir");
@@ -159,7 +191,7 @@ int Program::run(int argc, char** argv, const std::function<void()>& body) {
   } catch (const CLI::Success& asked) {  // --help, --version
     return app_.exit(asked);
   } catch (const CLI::ParseError& error) {
-    print_error(concat(error.what(), "; see --help"));
+    tell(concat(error.what(), "; see --help"));
     return kWrongArguments;
   }
   try {
@@ -169,9 +201,9 @@ int Program::run(int argc, char** argv, const std::function<void()>& body) {
           "the output could not be written: ", std::strerror(errno));
     return 0;
   } catch (const std::bad_alloc&) {
-    print_error("out of memory; use a smaller batch");
+    tell("out of memory; use a smaller batch");
   } catch (const std::exception& error) {
-    print_error(error.what());
+    tell(error.what());
   }
   return kUserError;
 }
@@ -190,7 +222,9 @@ std::unique_ptr<Communicator> join_ranks(double timeout) {
   options.timeout = timeout;
   options.timeout_when_asked = std::min(timeout, options.timeout_when_asked);
   options.asked_to_stop = interrupted;
-  return join_processes(options);
+  std::unique_ptr<Communicator> ranks = join_processes(options);
+  CHECK(ranks->first() || std::freopen("/dev/null", "w", stdout) != nullptr, "cannot open /dev/null");
+  return ranks;
 }
 
 }  // namespace entangle

@@ -49,12 +49,18 @@ class Program {
   void trace_option();
   const std::string& trace() const { return trace_; }
 
+  // --rank-timeout, for join_ranks(); `seconds` holds the default.
+  void rank_timeout_option(double& seconds);
+  // --deterministic-reduce, a setting.
+  void deterministic_reduce_option();
+
   // --tensorboard, for the boards of tools/common/run_board.h.
   void tensorboard_option();
   bool tensorboard() const { return tensorboard_; }
 
   // Parses, applies the common flags (--device, --threads, --seed, --precision, --version) and runs `body`. Returns the
-  // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments.
+  // exit code: 0; 1 after printing "error: ..." for an Error or another exception of `body`; 2 for wrong arguments. What
+  // several ranks meet is printed by the first: another one prints when the launcher does not end it within two seconds.
   int run(int argc, char** argv, const std::function<void()>& body);
 
   // Of --device, within `body`; a real GPU when none was named and one can be used.
@@ -77,7 +83,7 @@ void watch_for_interrupts();
 bool interrupted();
 
 // The processes that a launcher started with this one (engine/communicator.h). An interrupt shortens how long they wait for
-// one another, which is `timeout` seconds otherwise.
+// one another, which is `timeout` seconds otherwise. From here on the first one alone is heard on stdout.
 std::unique_ptr<Communicator> join_ranks(double timeout);
 
 }  // namespace entangle

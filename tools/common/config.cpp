@@ -67,6 +67,7 @@ Bindings train_bindings(Config& c) {
       {"TRAIN", "batch_size", &c.train.batch_size, {1, 1 << 24}},
       {"TRAIN", "accumulate", &c.train.accumulate, {1, 1 << 24}},
       {"TRAIN", "shards", &c.train.shards, {0, 1 << 16}},
+      {"TRAIN", "wire", &c.train.wire},
       {"TRAIN", "lr", &c.train.lr, kRate},
       {"TRAIN", "lr_scale_batch", &c.train.lr_scale_batch},
       {"TRAIN", "min_lr", &c.train.min_lr, kRate},
@@ -110,6 +111,7 @@ Bindings data_bindings(Config& c) {
       {"DATA", "published_order", &c.data.published_order},
       {"DATA", "max_broken", &c.data.max_broken, kShare},
       {"DATA", "interpolation", &a.interpolation},
+      {"DATA", "decode", &a.decode},
       {"DATA", "auto_augment", &a.auto_augment},
       {"DATA", "color_jitter", &a.color_jitter, {0, 1000}},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},
@@ -261,6 +263,10 @@ void resolve(Config& config) {
   config.model.validate();
   CHECK(config.train.distillation == "hard" || config.train.distillation == "soft", "TRAIN.distillation is ",
         config.train.distillation, ", but must be hard or soft");
+  CHECK(config.train.wire == Precision::fp32 || config.train.shards == 0,
+        "TRAIN.wire=bf16 rounds what each process sends, ",
+        "so that bits depend on their number, which TRAIN.shards=", config.train.shards,
+        " (--deterministic-reduce) promises they do not: set one of them");
   config.train.strategy.validate();
   config.data.augmentation.validate();
   config.search.options.validate(config.space);

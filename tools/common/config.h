@@ -22,6 +22,7 @@ struct TrainConfig {
   // Shards of a batch, whose gradients are summed in a fixed tree: the same bits for any number of processes. 0: the batch is
   // not cut, and the bits depend on that number.
   int64_t shards = 0;
+  Precision wire = Precision::fp32;  // of gradients between processes (engine/gradient_exchange.h)
   double lr = 5e-4;
   bool lr_scale_batch = true;  // the published rule: the peak is lr * batch_size / 512; otherwise it is lr
   double min_lr = 1e-5, warmup_lr = 1e-6, warmup_epochs = 20;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "engine/check.h"
 #include "engine/device.h"
@@ -16,24 +17,23 @@ EvaluationSet::EvaluationSet(std::shared_ptr<const Dataset> dataset, const DataS
       source_(source),
       indices_(std::move(indices)),
       image_size_(image_size),
-      broken_(std::make_shared<BrokenImages>(static_cast<int64_t>(indices_.size()), source.max_broken)) {
+      broken_(std::make_shared<BrokenImages>(static_cast<int64_t>(indices_.size()), source.max_broken)),
+      normalizer_(source.mean, source.std_dev) {
   if (keep == Keep::no) return;
-  kept_ = load_for_evaluation(*dataset_, source_, indices_, 0, size(), image_size_, broken_.get());
+  kept_ = load_evaluation_images(*dataset_, source_, indices_, 0, size(), image_size_, broken_.get());
 }
 
 Batch EvaluationSet::load(int64_t begin, int64_t count) const {
   if (kept_.count == 0) {
     return load_for_evaluation(*dataset_, source_, indices_, begin, count, image_size_, broken_.get());
   }
-  Batch part;
-  part.count = count;
-  const int64_t pixels = static_cast<int64_t>(kept_.images.size()) / kept_.count;
-  part.images.assign(kept_.images.begin() + begin * pixels, kept_.images.begin() + (begin + count) * pixels);
-  part.labels.assign(kept_.labels.begin() + begin, kept_.labels.begin() + begin + count);
-  return part;
+  std::vector<int64_t> positions(static_cast<size_t>(count));
+  std::iota(positions.begin(), positions.end(), begin);
+  return gather(positions);
 }
 
 Batch EvaluationSet::gather(const std::vector<int64_t>& positions) const {
+  if (kept_.count > 0) return normalised(kept_, positions, normalizer_);
   Batch all;
   for (const int64_t position : positions) {
     const Batch one = load(position, 1);

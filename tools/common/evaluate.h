@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "data/loader.h"
+#include "data/evaluation_images.h"
 #include "engine/communicator.h"
 #include "nn/supernet.h"
 
@@ -15,8 +15,8 @@ namespace entangle {
 // Images per forward pass of an evaluation. One value everywhere, so that every program finds the same figures.
 inline constexpr int64_t kEvaluationBatch = 100;
 
-// A list of images of a data set, either decoded once and kept (a search looks at them hundreds of times), or decoded
-// when they are needed (a large test set).
+// A list of images of a data set, either decoded once and kept as bytes (a search looks at them hundreds of times), or
+// decoded when they are needed (a large test set). Batches are normalised when they are asked for.
 class EvaluationSet {
  public:
   enum class Keep { no, yes };
@@ -36,7 +36,8 @@ class EvaluationSet {
   std::vector<int64_t> indices_;
   int64_t image_size_;
   std::shared_ptr<BrokenImages> broken_;
-  Batch kept_;
+  EvaluationImages kept_;
+  Normalizer normalizer_;
 };
 
 // Every image weighs the same. Counts are exact; the loss is summed in double, image after image and batch after batch.

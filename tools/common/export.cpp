@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "data/evaluation_images.h"
 #include "data/loader.h"
 #include "engine/atomic_file.h"
 #include "engine/check.h"

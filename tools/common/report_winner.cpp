@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "data/evaluation_images.h"
 #include "engine/check.h"
 #include "nn/checkpoint.h"
 #include "tools/common/attention_maps.h"

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/check.h"
+#include "nn/checkpoint.h"
 #include "tools/common/run_board.h"
 
 namespace entangle {
@@ -44,23 +46,50 @@ void remove_leftovers(const std::string& path) {
   }
 }
 
+// The outermost directory of a path that does not exist; empty when all do.
+std::string first_missing(const std::filesystem::path& path) {
+  std::error_code ignored;
+  std::filesystem::path missing;
+  for (std::filesystem::path at = path; !at.empty() && !std::filesystem::exists(at, ignored); at = at.parent_path()) {
+    missing = at;
+  }
+  return missing;
+}
+
+// Whether the open file is still the one of that name: one that ends may have removed it since it was opened.
+bool is_file(int file, const std::string& path) {
+  struct stat own = {}, there = {};
+  return fstat(file, &own) == 0 && stat(path.c_str(), &there) == 0 && own.st_ino == there.st_ino &&
+         own.st_dev == there.st_dev;
+}
+
+// Opens and locks the file in `directory`.
+int take_lock(const std::string& directory, const std::string& path) {
+  for (;;) {
+    const int lock = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    CHECK(lock >= 0, "cannot write in ", directory, ": ", std::strerror(errno), "; choose another with --output");
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+      char holder[32] = {};
+      const ssize_t length = read(lock, holder, sizeof holder - 1);
+      close(lock);
+      RAISE(directory, " is in use by process ", length > 0 ? holder : "?",
+            ": wait for it or choose another with --output");
+    }
+    if (is_file(lock, path)) return lock;
+    close(lock);
+  }
+}
+
 }  // namespace
 
 RunDirectory::RunDirectory(const std::string& path, Access access) : path_(path) {
   if (access == Access::read) return;
+  created_ = first_missing(path);
   std::error_code error;
   std::filesystem::create_directories(path, error);
   CHECK(!error && std::filesystem::is_directory(path), "cannot create the directory ", path, ": ",
         error ? error.message() : "a file is in the way", "; choose another with --output");
-  const std::string lock_path = file("lock");
-  lock_ = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  CHECK(lock_ >= 0, "cannot write in ", path, ": ", std::strerror(errno), "; choose another with --output");
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    char holder[32] = {};
-    const ssize_t length = read(lock_, holder, sizeof holder - 1);
-    close(lock_);
-    RAISE(path, " is in use by process ", length > 0 ? holder : "?", ": wait for it or choose another with --output");
-  }
+  lock_ = take_lock(path, file("lock"));
   const std::string process = std::to_string(getpid());
   const bool written = ftruncate(lock_, 0) == 0 && write(lock_, process.data(), process.size()) > 0;
   if (!written) {
@@ -72,7 +101,21 @@ RunDirectory::RunDirectory(const std::string& path, Access access) : path_(path)
 }
 
 RunDirectory::~RunDirectory() {
-  if (lock_ >= 0) close(lock_);
+  if (lock_ < 0) return;
+  remove_if_unused();
+  close(lock_);
+}
+
+void RunDirectory::remove_if_unused() const {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
+    const std::string name = entry.path().filename();
+    if (name != "lock" && !(name == "log.jsonl" && std::filesystem::is_empty(entry.path(), ignored))) return;
+  }
+  std::filesystem::remove(file("log.jsonl"), ignored);
+  std::filesystem::remove(file("lock"), ignored);
+  if (created_.empty()) return;
+  for (std::filesystem::path at = path_; std::filesystem::remove(at, ignored) && at != created_;) at = at.parent_path();
 }
 
 bool RunDirectory::has(const std::string& name) const {
@@ -80,11 +123,20 @@ bool RunDirectory::has(const std::string& name) const {
   return std::filesystem::exists(file(name), ignored);
 }
 
-Config resumed_config(const std::string& output, const std::function<Config(const std::string& stored)>& wanted) {
-  const std::string stored = output + "/config.yaml";
-  CHECK(std::filesystem::exists(stored), output, " holds no run to resume; start one without --resume");
-  const Config before = parse_config(read_text_file(stored), stored);
-  const std::string difference = first_difference(before, wanted(stored));
+Config resumed_config(const std::string& output,
+                      const std::function<Config(const std::string& text, const std::string& name)>& wanted) {
+  const std::string stored = output + "/config.yaml", checkpoint = output + "/checkpoint.safetensors";
+  std::string text, name = stored;
+  if (std::filesystem::exists(stored)) {
+    text = read_text_file(stored);
+  } else if (std::filesystem::exists(checkpoint)) {
+    const auto metadata = read_checkpoint_metadata(name = checkpoint);
+    const auto carried = metadata.find("config");
+    if (carried != metadata.end()) text = carried->second;
+  }
+  CHECK(!text.empty(), output, " holds no run to resume; start one without --resume");
+  const Config before = parse_config(text, name);
+  const std::string difference = first_difference(before, wanted(text, name));
   CHECK(difference.empty(), "a resumed run keeps its configuration, but ", difference,
         "; leave that away, or start another run with --output");
   return before;

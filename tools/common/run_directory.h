@@ -29,6 +29,7 @@ class RunDirectory {
   // To read, it creates and locks nothing: for the other ranks of a run whose first rank holds it.
   enum class Access { read, write };
   explicit RunDirectory(const std::string& path, Access access = Access::write);
+  // Leaves no trace of what was not begun: a directory with nothing but the lock and an empty log.
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
@@ -40,13 +41,17 @@ class RunDirectory {
   bool has(const std::string& name) const;
 
  private:
-  std::string path_;
+  void remove_if_unused() const;
+
+  std::string path_, created_;  // the outermost directory that was missing; empty: none
   int lock_ = -1;
 };
 
-// The configuration of the run in `output`, to go on with: what `wanted` makes of its file, from what the command line
-// says, must be the same. Throws Error that names the first difference, or that there is no run.
-Config resumed_config(const std::string& output, const std::function<Config(const std::string& stored)>& wanted);
+// The configuration of the run in `output`, to go on with: that of config.yaml, or where a run was killed before it wrote this
+// the one that its checkpoint carries. What `wanted` makes of the text, from what the command line says, must be the same;
+// `name` is the file's. Throws Error that names the first difference, or that there is no run.
+Config resumed_config(const std::string& output,
+                      const std::function<Config(const std::string& text, const std::string& name)>& wanted);
 
 // log.jsonl, line by line. A line is complete, or it is the last one and torn: a line is written in one call.
 class RunLog {

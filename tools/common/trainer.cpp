@@ -74,30 +74,6 @@ std::vector<std::pair<const char*, Architecture>> landmarks(const Config& config
   return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
 }
 
-// What the ranks tell one another in every step.
-struct StepNote {
-  double loss;
-  bool stop;
-};
-
-// Tells steps and architectures apart.
-struct DrawnNote {
-  uint64_t hash;
-};
-
-uint64_t drawn_at(int64_t step, const Architecture& architecture) {
-  return (architecture.hash() ^ static_cast<uint64_t>(step)) * 0x9e3779b97f4a7c15ull;
-}
-
-// The first rank whose value differs from rank 0's; 0 when none does.
-template <class T, class Member>
-int first_other(const std::vector<T>& notes, Member member) {
-  for (size_t rank = 1; rank < notes.size(); ++rank) {
-    if (notes[rank].*member != notes[0].*member) return static_cast<int>(rank);
-  }
-  return 0;
-}
-
 // Where a step's numbers lie in its readback: behind the gradient's squares the losses, of each subnet one for each part of
 // the batch.
 constexpr size_t kSquaresAt = 0;
@@ -135,6 +111,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       run_(run),
       device_(device),
       ranks_(ranks),
+      exchange_(ranks, config.train.wire),
       parts_(config.train.batch_size / (ranks.size() * part_of_batch(config.train, ranks.size()))),
       resume_(resume && run.has("checkpoint.safetensors")),
       source_(open_data_for(config)),
@@ -158,10 +135,6 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
     CHECK(device == DeviceKind::cpu, "TRAIN.shards is for processors: use --device cpu");
     tree_.emplace(ranks, config.train.shards);
   }
-  // The exchange and the tree take the views of one subnet, which do not overlap.
-  CHECK((ranks.size() == 1 && config.train.shards == 0) || subnets() == 1,
-        "several processes, and TRAIN.shards, train one subnet a step, and TRAIN.strategy=", config.train.strategy.name,
-        " trains ", subnets(), ": use one process, or TRAIN.strategy uniform or progressive");
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -184,88 +157,35 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
                                         config.model.image_size, EvaluationSet::Keep::yes);
   }
   for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_ * subnets()), device);
-  check_together();
+  at_step(step_, [&] { check_together(); });
   if (ranks.first()) log_ = std::make_unique<RunLog>(run_.file("log.jsonl"), step_);
-}
-
-// One that was started with other arguments, or reads another directory, would train something else.
-void Trainer::check_together() const {
-  struct Start {
-    uint64_t config;
-    int64_t step;
-    double weights;
-  };
-  const std::string text = config_.to_yaml();
-  const auto starts = ranks_.gather(Start{std::hash<std::string>()(text), step_, weight_norm(supernet_.parameters())});
-  int other = first_other(starts, &Start::config);
-  CHECK(other == 0, "rank ", other, " has another configuration than rank 0");
-  other = first_other(starts, &Start::step);
-  CHECK(other == 0, "rank ", other, " begins after step ", starts[static_cast<size_t>(other)].step,
-        ", rank 0 after step ", starts[0].step, ": every rank must see the same ", run_.path());
-  other = first_other(starts, &Start::weights);
-  CHECK(other == 0, "rank ", other, " begins with other weights than rank 0: every rank must see the same ",
-        run_.path());
-}
-
-bool Trainer::any_interrupted() const {
-  const std::vector<int> all = ranks_.gather(static_cast<int>(interrupted()));
-  return std::any_of(all.begin(), all.end(), [](int one) { return one != 0; });
-}
-
-// A resumed run keeps what it held out, whatever became of the list.
-Split Trainer::split_of_run() const {
-  DataConfig data = config_.data;
-  if (resume_) {
-    const auto metadata = read_checkpoint_metadata(run_.checkpoint_file());
-    const auto record = metadata.find(kSplitRecord);
-    if (record != metadata.end()) data.recorded_split = record->second;
-  }
-  return training_split(data, *source_.train);
-}
-
-void Trainer::resume_from_checkpoint() {
-  const auto metadata = load_checkpoint(run_.checkpoint_file(), supernet_, true);
-  const auto found = metadata.find("step");
-  CHECK(found != metadata.end(), run_.checkpoint_file(), " does not say its step: it is no training checkpoint");
-  const auto carried = metadata.find("config");
-  CHECK(carried != metadata.end(), run_.checkpoint_file(), " carries no configuration: it is no training checkpoint");
-  const std::string difference = first_difference(parse_config(carried->second, run_.checkpoint_file()), config_);
-  CHECK(difference.empty(), run_.checkpoint_file(), " is of another run: ", difference);
-  if (average_ != nullptr) average_->set_values(load_average(run_.checkpoint_file(), supernet_));
-  step_ = parse_number(found->second);
-  CHECK(step_ >= 0 && step_ <= total_steps(), run_.checkpoint_file(), " is at step ", step_, ", the run has ",
-        total_steps());
-  checkpoint_step_ = step_;
-}
-
-void Trainer::start_from(const std::function<void(Supernet&)>& initialise) {
-  CHECK(step_ == 0 && checkpoint_step_ < 0, "this run is at step ", step_, ": its weights are not replaced");
-  initialise(supernet_);
-  if (average_ != nullptr) average_ = std::make_unique<WeightAverage>(supernet_, config_.train.average_decay);
-  save(config_.largest());
 }
 
 void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   check_same_step(step);
-  std::vector<TapedView> views;
+  const bool collects = tree_ || ranks_.size() > 1;
+  std::vector<TapedView> views, used;  // of the plan; of one subnet's pass
   ForwardOptions options;
   options.training = true;
   options.seed = config_.train.seed;
   options.step = static_cast<uint64_t>(step_);
-  options.views = tree_ || ranks_.size() > 1 ? &views : nullptr;
+  options.views = collects ? &used : nullptr;
   const int64_t count = batch.images.size(0) / parts_;
   for (int64_t part = 0; part < parts_; ++part) {
     const DeviceBatch some = {batch.images.slice(0, part * count, count), batch.targets.slice(0, part * count, count)};
     options.first_sample = ranks_.rank() * batch.images.size(0) + part * count;
     const Tensor targets = teacher_ != nullptr ? teacher_->targets(some) : some.targets;
     views.clear();  // the same ones in every part
-    const bool sends = !tree_ && ranks_.size() > 1 && part + 1 == parts_;
+    const bool sends = collects && !tree_ && part + 1 == parts_;
     const auto on_loss = [&](size_t subnet, const Tensor& loss) {
       step.numbers->start(loss.data(), sizeof(float), loss_at(static_cast<int64_t>(subnet) * parts_ + part));
-      if (sends) exchange_.begin(views);
+      views = joined_views(views, std::move(used));
+      used.clear();
+      if (sends && subnet + 1 == step.plan.size()) exchange_.begin(views);
     };
     std::function<void(size_t)> advance;
-    if (sends) advance = [&](size_t left) { exchange_.advance(left); };
+    if (sends)
+      advance = [&](size_t left) { exchange_.advance(left); };  // before the last subnet there is nothing to send
     const float share = tree_ ? 1.0f : 1.0f / static_cast<float>(parts_);  // the tree takes the mean itself
     backward_of_plan(supernet_, step.plan, some.images, targets, options, share, on_loss, advance);
     if (tree_) tree_->add(views);
@@ -279,51 +199,24 @@ void Trainer::forward_backward(const DeviceBatch& batch, Step& step) {
   step.sent = tree_ ? tree_->bytes() : exchange_.bytes();
 }
 
-// The mean over the parts.
-double Trainer::loss_of(const unsigned char* numbers, size_t subnet) const {
-  const int64_t first = static_cast<int64_t>(subnet) * parts_;
-  double sum = 0;
-  for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(first + part));
-  return sum / static_cast<double>(parts_);
-}
-
-// What the step minimises.
-double Trainer::loss_of(const unsigned char* numbers, const StepPlan& plan) const {
-  double sum = 0;
-  for (size_t i = 0; i < plan.size(); ++i) sum += plan[i].weight * loss_of(numbers, i);
-  return sum;
-}
-
-void Trainer::check_same_step(const Step& step) const {
-  const TraceSpan span("communication", "compare steps");
-  const uint64_t drawn = drawn_at(step.number, step.plan[0].architecture);
-  const int other = first_other(ranks_.gather(DrawnNote{drawn}), &DrawnNote::hash);
-  CHECK(other == 0, "rank ", other, " is at another step or architecture than rank 0");
-}
-
-// What each rank knows of the step is known to all.
-void Trainer::join_notes(Step& step) {
-  const TraceSpan span("communication", "join notes");
-  const auto notes = ranks_.gather(StepNote{loss_of(step.numbers->wait(), step.plan), step.stop});
-  for (const StepNote& note : notes) {
-    step.mean_loss += note.loss / static_cast<double>(notes.size());
-    step.stop = step.stop || note.stop;
+// Of each subnet, the mean over the parts.
+std::vector<double> Trainer::losses_of(const unsigned char* numbers) const {
+  std::vector<double> losses;
+  for (int64_t subnet = 0; subnet < subnets(); ++subnet) {
+    double sum = 0;
+    for (int64_t part = 0; part < parts_; ++part) sum += number_at<float>(numbers, loss_at(subnet * parts_ + part));
+    losses.push_back(sum / static_cast<double>(parts_));
   }
+  return losses;
 }
 
-std::string Trainer::last_checkpoint() const {
-  if (checkpoint_step_ < 0) return "there is no checkpoint yet";
-  return concat("the last good checkpoint is ", run_.checkpoint_file(), " of step ", checkpoint_step_);
-}
-
-void Trainer::check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const {
-  if (std::isfinite(value)) return;
-  RAISE(what, " is not finite at step ", step, " with architecture ", architecture.to_json(), "; ", last_checkpoint(),
+void Trainer::check_finite(double value, const char* what, const Architecture& architecture) const {
+  CHECK(std::isfinite(value), what, " is not finite with architecture ", architecture.to_json(),
         "; lower TRAIN.lr or set TRAIN.clip_norm");
 }
 
 void Trainer::check_weights(const Architecture& architecture) const {
-  check_finite(weight_norm(supernet_.parameters()), "a weight", step_, architecture);
+  check_finite(weight_norm(supernet_.parameters()), "a weight", architecture);
 }
 
 StepPlan Trainer::plan(int64_t step) const {
@@ -342,12 +235,7 @@ Trainer::Step Trainer::launch_step() {
   reset_peak_memory(device_);
   step.images = config_.train.batch_size;
   const DeviceBatch batch = feed_.next();
-  try {
-    forward_backward(batch, step);
-  } catch (const Error& error) {
-    if (ranks_.size() == 1) throw;
-    RAISE("step ", step.number, ": ", error.what(), "; ", last_checkpoint());
-  }
+  forward_backward(batch, step);
   adamw_step(supernet_.parameters(), adamw_, step.number, step.lr, lr_scales_);
   if (average_ != nullptr) average_->update(supernet_);
   step.numbers->start(supernet_.parameters().gradient_squares(), sizeof(double), kSquaresAt);
@@ -375,13 +263,14 @@ std::string Trainer::health_report(std::string& summary) {
 void Trainer::settle(const Step& step, Progress* progress) {
   const TraceSpan span("settle", "settle");
   const unsigned char* numbers = step.numbers->wait();
-  const double loss = ranks_.size() == 1 ? loss_of(numbers, step.plan) : step.mean_loss;
+  const std::vector<double> losses = ranks_.size() == 1 ? losses_of(numbers) : step.losses;
+  double loss = 0;  // what the step minimises
   for (size_t i = 0; i < step.plan.size(); ++i) {
-    const double own = step.plan.size() == 1 ? loss : loss_of(numbers, i);
-    check_finite(own, "the loss", step.number, step.plan[i].architecture);
+    check_finite(losses[i], "the loss", step.plan[i].architecture);
+    loss += step.plan[i].weight * losses[i];
   }
   const Architecture& first = step.plan[0].architecture;
-  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", step.number, first);
+  check_finite(number_at<double>(numbers, kSquaresAt), "the gradient", first);
   const Clock::time_point now = Clock::now();
   const double img_per_s =
       static_cast<double>(step.images) / std::chrono::duration<double>(now - std::max(step.start, settled_)).count();
@@ -394,7 +283,7 @@ void Trainer::settle(const Step& step, Progress* progress) {
     record["architecture"] = nlohmann::ordered_json::parse(first.to_json());
   } else {
     for (size_t i = 0; i < step.plan.size(); ++i) {
-      record["subnets"].push_back(subnet_record(step.plan[i], loss_of(numbers, i)));
+      record["subnets"].push_back(subnet_record(step.plan[i], losses[i]));
     }
   }
   record["img_per_s"] = img_per_s;
@@ -415,33 +304,6 @@ void Trainer::settle(const Step& step, Progress* progress) {
   if (epoch_ends) save(first);
 }
 
-void Trainer::save(const Architecture& last) {
-  if (checkpoint_step_ == step_) return;
-  check_weights(last);
-  if (ranks_.first()) write_checkpoint();
-  checkpoint_step_ = step_;
-}
-
-void Trainer::write_checkpoint() {
-  log_->sync();
-  CheckpointContent content;
-  content.metadata = {{"step", std::to_string(step_)},
-                      {"epoch", std::to_string(step_ / steps_per_epoch_)},
-                      {"seed", std::to_string(config_.train.seed)},
-                      {kSplitRecord, split_record_},
-                      {"config", config_.to_yaml()},
-                      {kDescriptionKey, description_of(config_, &source_)}};
-  // The average first: a run that is killed between the two goes back to the checkpoint before, and writes both again.
-  if (average_ != nullptr) {
-    const auto in_place = averaged();
-    CheckpointContent average = content;
-    average.optimizer = false;
-    save_checkpoint(run_.file("average.safetensors"), supernet_, average);
-    content.average = &average_->values();
-  }
-  save_checkpoint(run_.checkpoint_file(), supernet_, content);
-}
-
 bool Trainer::train() {
   if (step_ == total_steps()) return true;
   feed_.start(step_ / steps_per_epoch_, step_ % steps_per_epoch_);
@@ -450,16 +312,17 @@ bool Trainer::train() {
   Progress* const progress = shown ? &*shown : nullptr;
   std::optional<Step> running;  // launched, not settled
   while (step_ < total_steps()) {
-    Step next = launch_step();
-    if (running) settle(*running, progress);
+    Step next;
+    at_step(step_ + 1, [&] { next = launch_step(); });
+    if (running) at_step(running->number, [&] { settle(*running, progress); });
     running = std::move(next);
     const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
-    settle(*running, progress);
-    if (stop) {
-      save(running->plan[0].architecture);
-      return false;
-    }
+    at_step(running->number, [&] {
+      settle(*running, progress);
+      if (stop) save(running->plan[0].architecture);
+    });
+    if (stop) return false;
     running.reset();
   }
   return true;
@@ -469,13 +332,16 @@ bool Trainer::report_test() {
   const auto in_place = averaged();
   const EvaluationSet test(source_.test, source_, all_indices(*source_.test), config_.model.image_size,
                            EvaluationSet::Keep::no);
-  for (const auto& [name, architecture] : landmarks(config_)) {
-    if (any_interrupted()) return false;
-    const Evaluation evaluation = evaluate(supernet_, architecture, test, kEvaluationBatch, &ranks_);
-    if (ranks_.first()) std::printf("test  %-8s  %s\n", name, evaluation.str().c_str());
-    std::fflush(stdout);
-  }
-  return true;
+  bool stopped = false;
+  at_step(step_, [&] {
+    for (const auto& [name, architecture] : landmarks(config_)) {
+      if ((stopped = any_interrupted())) return;
+      const Evaluation evaluation = evaluate(supernet_, architecture, test, kEvaluationBatch, &ranks_);
+      if (ranks_.first()) std::printf("test  %-8s  %s\n", name, evaluation.str().c_str());
+      std::fflush(stdout);
+    }
+  });
+  return !stopped;
 }
 
 }  // namespace entangle

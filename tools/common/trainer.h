@@ -50,11 +50,13 @@ class Trainer {
   // which a resume starts.
   void start_from(const std::function<void(Supernet&)>& initialise);
 
-  // Trains until every epoch is done: true; or until an interrupt of any rank: false, after a checkpoint. Throws Error when a loss,
-  // a gradient or a weight is not finite, naming the step, the architecture and the last good checkpoint.
+  // Trains until every epoch is done: true; or until an interrupt of any rank: false, after a checkpoint. Throws Error, naming
+  // step and last good checkpoint: when a loss, a gradient or a weight is not finite, with the architecture; when a rank is
+  // lost; when images cannot be read or files not be written.
   bool train();
 
-  // Prints the test accuracy of the smallest, middle and largest subnet, or of the only one. False when interrupted.
+  // Prints the test accuracy of the smallest, middle and largest subnet, or of the only one. False when interrupted. Throws
+  // Error as train().
   bool report_test();
 
   int64_t step() const { return step_; }
@@ -70,7 +72,8 @@ class Trainer {
     StepPlan plan;
     double lr = 0;
     int64_t images = 0, memory = 0, sent = 0;  // of all ranks; bytes
-    double mean_loss = 0, waited = 0;          // over the ranks, where there are several; seconds for the others
+    std::vector<double> losses;                // of each subnet, the mean over the ranks, where there are several
+    double waited = 0;                         // seconds for the others
     bool stop = false;                         // a rank was asked to
     Clock::time_point start;
     std::shared_ptr<Readback> numbers;
@@ -80,17 +83,17 @@ class Trainer {
   void resume_from_checkpoint();
   Step launch_step();
   void forward_backward(const DeviceBatch& batch, Step& step);
-  double loss_of(const unsigned char* numbers, size_t subnet) const;
-  double loss_of(const unsigned char* numbers, const StepPlan& plan) const;
-  void check_same_step(const Step& step) const;
+  std::vector<double> losses_of(const unsigned char* numbers) const;
+  void check_same_step(const Step& step);
   void join_notes(Step& step);
   void check_together() const;
-  std::string last_checkpoint() const;
-  bool any_interrupted() const;
+  // Does what belongs to step `step`; its Error gets the step and the last good checkpoint added.
+  void at_step(int64_t step, const std::function<void()>& work) const;
+  bool any_interrupted();
   // Waits for a step's numbers, checks them and writes its line; at an epoch's end also held-out accuracy and a
   // checkpoint. A device runs the next step meanwhile, unless something needs the weights as this step left them.
   void settle(const Step& step, Progress* progress);
-  void check_finite(double value, const char* what, int64_t step, const Architecture& architecture) const;
+  void check_finite(double value, const char* what, const Architecture& architecture) const;
   void check_weights(const Architecture& architecture) const;
   StepPlan plan(int64_t step) const;
   int64_t subnets() const { return config_.subnet ? 1 : strategy_.subnets(); }
@@ -105,7 +108,7 @@ class Trainer {
   const RunDirectory& run_;
   DeviceKind device_;
   Communicator& ranks_;
-  GradientExchange exchange_{ranks_};
+  GradientExchange exchange_;
   std::optional<GradientTree> tree_;  // in the exchange's place where the batch is cut into shards
   int64_t parts_;                     // of a process's share of a batch
   bool resume_;                       // from a checkpoint
@@ -128,7 +131,7 @@ class Trainer {
   std::unique_ptr<RunLog> log_;   // of the first rank
   Clock::time_point settled_;     // when the last step was
   int64_t step_ = 0;              // steps launched
-  int64_t checkpoint_step_ = -1;  // of the newest checkpoint; -1: there is none
+  int64_t checkpoint_step_ = -1;  // of the newest checkpoint that this rank knows of; -1: there is none
 };
 
 }  // namespace entangle

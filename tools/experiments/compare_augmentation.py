@@ -195,7 +195,7 @@ def compare_mixing(lines, draws, size):
 
 def main():
     program, draws, size = sys.argv[1], int(sys.argv[3]) if len(sys.argv) > 3 else 20000, 224
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1), torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         photo = sys.argv[2] if len(sys.argv) > 2 else os.path.join(folder, "photo.png")
         if len(sys.argv) <= 2:
