@@ -1,5 +1,5 @@
-#include "data/evaluation_images.h"
 #include "data/loader.h"
+#include "data/evaluation_images.h"
 
 #include <algorithm>
 #include <atomic>
