@@ -5,6 +5,7 @@
 # make SANITIZE=1 …   with AddressSanitizer and UBSan, in build/sanitize
 # make TURBOJPEG=0 …  decodes JPEGs with stb_image even where libjpeg-turbo is found, in build/release-stb
 # make MPI=0 …    without MPI, by which processes train together, even where it is found; in build/release-single
+# make NCCL=0 …   without NCCL, for GPUs that train together, even where it is found; in build/release-cuda-single-gpu
 # make course   runs the pages of docs/course, or one (LESSON=3); UPDATE=1 writes what they print into them
 # make docs     the reference of the library's headers, in build/docs/html (needs doxygen)
 # make bench_kernels  kernels on Google Benchmark (libbenchmark-dev);  make audit_kernels  all kernels in one table
@@ -21,7 +22,7 @@ KIND := build/$(if $(SANITIZE),sanitize,release)
 # Of the JPEG libraries with that header it is the one that decodes parts of an image.
 TURBOJPEG ?= $(if $(shell grep -s jpeg_crop_scanline $(addsuffix /jpeglib.h,/usr/include /usr/local/include $(DEPS:%=%/include))),1,-)
 MPI ?= $(if $(shell command -v mpicc),1,-)
-BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)
+BUILD := $(KIND)$(BACKEND:%=-%)$(if $(filter 0,$(TURBOJPEG)),-stb)$(if $(filter 0,$(MPI)),-single)$(if $(filter 0,$(NCCL)),-single-gpu)
 BIN := $(BUILD)/bin/
 
 comma := ,

@@ -90,6 +90,13 @@ std::string why_unusable(int index) {
                 ", this build needs ", kOldestMajor, ".0 or later; use --device cpu");
 }
 
+int visible() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // why_unusable() tells; later calls start afresh
+  return 0;
+}
+
 void select_device(int index) {
   CHECK(!opened || index == selected, "GPU ", selected, " is in use already; choose GPU ", index, " at the start");
   selected = index;

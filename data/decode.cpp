@@ -30,8 +30,8 @@ std::string failure_reason() {
 
 bool is_jpeg(const std::vector<uint8_t>& file) { return file.size() >= 4 && file[0] == 0xFF && file[1] == 0xD8; }
 
-// Decoders fill what is missing with grey, and say nothing or a warning. Within the compressed pixels FF is always followed
-// by 0 or a restart marker.
+// Decoders fill what is missing with grey, and say nothing or a warning. Within the compressed pixels FF is always
+// followed by 0 or a restart marker.
 void check_whole(const std::vector<uint8_t>& file, const std::string& name) {
   constexpr uint8_t kStartOfScan = 0xDA, kEndOfImage = 0xD9;
   const uint8_t *at = file.data(), *const last = at + file.size() - 1, *scan = at, *end = at;

@@ -14,16 +14,17 @@ namespace entangle {
 inline constexpr int64_t kMostPixels = 178956970;
 
 inline constexpr uint64_t kLargestImageFile = uint64_t{1} << 30;  // bytes
-// What JPEGs are decoded with: libjpeg-turbo where it was found when this was compiled (equal to libjpeg), else stb_image
-// (within two levels on 99.9 % of values, four at most).
+// What JPEGs are decoded with: libjpeg-turbo where it was found when this was compiled (equal to libjpeg), else
+// stb_image (within two levels on 99.9 % of values, four at most).
 const char* jpeg_decoder();
 
 // How much of a JPEG is decoded where a part of it is wanted; other files are always decoded whole.
 //   full    all of it
-//   roi     the blocks of the part and one around them: the same pixels. What lies behind the part is not looked at, so a
-//           file that is broken there passes.
-//   scaled  as roi, at 1/2, 1/4 or 1/8 of the size where the part still has the pixels wanted: the transform of each block is
-//           cut off at half the frequencies, which is another filter than resizing, and an average instead of a weighted sum
+//   roi     the blocks of the part and one around them: the same pixels. What lies behind the part is not looked at, so
+//           a file that is broken there passes.
+//   scaled  as roi, at 1/2, 1/4 or 1/8 of the size where the part still has the pixels wanted: the upper frequencies of
+//           each block are left out, which is another filter than resizing. Chroma with fewer samples along one axis
+//           than along the other becomes coarser.
 // The latter two need libjpeg-turbo.
 enum class DecodeMode { full, roi, scaled };
 const char* name_of(DecodeMode mode);
@@ -40,8 +41,8 @@ class EncodedImage {
   int64_t height() const { return height_; }
 
   // 8-bit RGB [height, width, 3], whatever the file holds: grey is repeated, a palette is looked up, transparency is
-  // dropped, CMYK is converted. Orientation tags are ignored. The image's memory is used again where it has enough. Throws
-  // Error that begins with `name` for a broken file.
+  // dropped, CMYK is converted. Orientation tags are ignored. The image's memory is used again where it has enough.
+  // Throws Error that begins with `name` for a broken file.
   void decode(Image& image) const;
   // The same of a region at least, and reduced by 1, 2, 4 or 8 where it is a JPEG and the mode is scaled.
   void decode(DecodeMode mode, const Region& region, int64_t reduction, ImagePart& part) const;

@@ -15,9 +15,9 @@ struct EvaluationImages {
   std::vector<int64_t> labels;
 };
 
-// Images `indices[begin ..]` of a data set, at most `count` of them, in that order; fewer at their end. Images of any size
-// are resized and cropped. Those that are broken are counted in `broken` and left out; null: they throw. Throws Error when
-// begin is not in [0, indices.size()), count < 1, or an image is not image_size x image_size.
+// Images `indices[begin ..]` of a data set, at most `count` of them, in that order; fewer at their end. Images of any
+// size are resized and cropped. Those that are broken are counted in `broken` and left out; null: they throw. Throws
+// Error when begin is not in [0, indices.size()), count < 1, or an image is not image_size x image_size.
 EvaluationImages load_evaluation_images(const Dataset& dataset, const DataSource& source,
                                         const std::vector<int64_t>& indices, int64_t begin, int64_t count,
                                         int64_t image_size, BrokenImages* broken = nullptr);

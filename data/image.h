@@ -17,8 +17,9 @@ struct Region {
   int64_t left = 0, top = 0, width = 0, height = 0;
 };
 
-// A part of an image, decoded at a fraction of its size. A pixel stands for reduction x reduction of the whole image's, whose
-// size is width x height; pixels.width x pixels.height of them begin at column `left` and row `top` of the reduced image.
+// A part of an image, decoded at a fraction of its size. A pixel stands for reduction x reduction of the whole image's,
+// whose size is width x height; pixels.width x pixels.height of them begin at column `left` and row `top` of the
+// reduced image.
 struct ImagePart {
   Image pixels;
   int64_t width = 0, height = 0;

@@ -32,6 +32,7 @@ void adjust_sharpness(Image& image, double factor);   // from the image smoothed
 struct Affine {
   double a = 1, b = 0, c = 0, d = 0, e = 1, f = 0;
 };
+void apply_transform(const Affine& affine, Interpolation interpolation, const Colour& fill, Image& image);
 Image transform(const Image& image, const Affine& affine, Interpolation interpolation, const Colour& fill);
 
 Affine rotation(double degrees, int64_t width, int64_t height);  // counter-clockwise, about the centre

@@ -22,7 +22,8 @@ struct Job {
   int64_t strip_bytes;  // that it has room for
 };
 
-// The library reports errors by a jump out of its functions: between setjmp and there no object with a destructor lives.
+// The library reports errors by a jump out of its functions: between setjmp and there no object with a destructor
+// lives.
 struct Decoder {
   jpeg_decompress_struct info;
   jpeg_error_mgr errors;
@@ -56,8 +57,8 @@ void cmyk_to_rgb(const uint8_t* from, int64_t pixels, uint8_t* to) {
   }
 }
 
-// Chroma is interpolated from the samples beside it, which a part of an image has not at its edges: so it is decoded with a
-// block around it. Returns the first column that is decoded.
+// Chroma is interpolated from the samples beside it, which a part of an image has not at its edges: so it is decoded
+// with a block around it. Returns the first column that is decoded.
 int64_t crop_columns(Decoder& d, const Region& region, int64_t block) {
   jpeg_decompress_struct& info = d.info;
   const int64_t all = info.output_width;

@@ -264,7 +264,8 @@ std::vector<Mix> TrainLoader::Impl::draw_mixes(int64_t epoch, int64_t step) cons
   return mixes;
 }
 
-// The image at a place of the order, or the next one that is not broken. Copies that follow one another are decoded once.
+// The image at a place of the order, or the next one that is not broken. Copies that follow one another are decoded
+// once.
 void TrainLoader::Impl::decode(int64_t place, Workspace& own) const {
   const int64_t count = static_cast<int64_t>(own.order.size());
   for (int64_t tried = 0; tried < count; ++tried) {
@@ -297,8 +298,8 @@ void TrainLoader::Impl::decode_one(int64_t index, int64_t place, Workspace& own)
   own.decoded.reduction = 1;
 }
 
-// What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other batches
-// and on other ranks, so that these do not change what a copy is made from.
+// What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other
+// batches and on other ranks, so that these do not change what a copy is made from.
 std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t place, const EncodedImage& image,
                                                      const Workspace& own) const {
   Region region = {0, 0, 0, 0};

@@ -35,8 +35,8 @@ ENTANGLE_INLINE double log_below_one(double u) {
   return e * 0.69314718055994530942 + 2 * (s + s * (q * series));
 }
 
-// cos(2 pi t / 2^32): t = k 2^30 + r with |r| <= 2^29, and the angle of r is at most pi / 4. A quarter turn on, a cosine is
-// minus the sine.
+// cos(2 pi t / 2^32): t = k 2^30 + r with |r| <= 2^29, and the angle of r is at most pi / 4. A quarter turn on, a
+// cosine is minus the sine.
 ENTANGLE_INLINE double cosine_of_turn(uint32_t t) {
   const uint32_t quarter = (t + (1u << 29)) >> 30;
   const int32_t rest = static_cast<int32_t>(t - (quarter << 30));
@@ -64,7 +64,8 @@ ENTANGLE_INLINE double cosine_of_turn(uint32_t t) {
 constexpr int64_t kPiece = 64;                   // numbers
 constexpr int64_t kBlocks = 2 * kPiece / 4 + 1;  // of four words, wherever the first word lies
 
-// Words 2 i and 2 i + 1 give number i, in loops without branches and calls. As signed numbers, which processors convert.
+// Words 2 i and 2 i + 1 give number i, in loops without branches and calls. As signed numbers, which processors
+// convert.
 ENTANGLE_CLONES void numbers_of(const uint32_t* word, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) {
     const double shifted = static_cast<double>(static_cast<int32_t>(word[2 * i] ^ 0x80000000u)) + 2147483648.5;

@@ -55,7 +55,7 @@ ImageOp parse_image_op(const std::string& name) {
 bool takes_argument(ImageOp op) { return op > ImageOp::invert; }
 
 void apply_image_op(ImageOp op, double argument, Interpolation interpolation, const Colour& fill, Image& image) {
-  const auto move = [&](const Affine& affine) { image = transform(image, affine, interpolation, fill); };
+  const auto move = [&](const Affine& affine) { apply_transform(affine, interpolation, fill, image); };
   switch (op) {
     case ImageOp::auto_contrast:
       return auto_contrast(image);

@@ -103,8 +103,9 @@ ENTANGLE_CLONES void resize_row(int64_t channels, const uint8_t* row, const Weig
 #if defined(ENTANGLE_AVX2)
 // The same for RGB, four taps at a time: bytes b0..b15 of a row hold pixels p0 p1 p2 p3, of which
 //   16-bit lanes  r0 r1 g0 g1 b0 b1 0 0 | r2 r3 g2 g3 b2 b3 0 0
-// are multiplied by the weights w0 w1 w0 w1 w0 w1 0 0 | w2 w3 ... and added in pairs. A weight has 24 bits, so it is split
-// into 2^11 upper + lower, |upper| < 2^13 and 0 <= lower < 2^11; both sums are exact, and so is what they make together.
+// are multiplied by the weights w0 w1 w0 w1 w0 w1 0 0 | w2 w3 ... and added in pairs. A weight has 24 bits, so it is
+// split into 2^11 upper + lower, |upper| < 2^13 and 0 <= lower < 2^11; both sums are exact, and so is what they make
+// together.
 struct PairedWeights {
   int64_t groups;             // of four taps, of the widest
   std::vector<int16_t> pair;  // for each output position and group 16 upper and 16 lower ones
@@ -186,7 +187,8 @@ void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t 
            [&](const uint8_t* row, uint8_t* to) { resize_row(channels, row, w, width, to); });
 }
 
-// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values, in pieces whose sums stay in registers.
+// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values, in pieces whose sums stay in
+// registers.
 ENTANGLE_CLONES void resize_rows(const uint8_t* in, int64_t stride, const Weights& w, int64_t height, int64_t length,
                                  uint8_t* out) {
   constexpr int64_t kPiece = 32;

@@ -1,8 +1,8 @@
 // The processes that train one supernet together, and what they tell one another.
 //
-// A launcher starts them: `mpirun -n 4 ./train_supernet`, or Slurm's srun with its PMIx. Every process runs the same
-// program; they differ in their rank alone. All calls below are collective: every rank makes the same ones in the same
-// order. A rank that does not answer ends every call that waits for it with an Error, never a wait without end.
+// A launcher starts them: `mpirun -n 4 ./train_supernet`, torchrun, or Slurm's srun (engine/launcher.h). Every process runs
+// the same program; they differ in their rank alone. All calls below are collective: every rank makes the same ones in the
+// same order. A rank that does not answer ends every call that waits for it with an Error, never a wait without end.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,8 @@
 #include <functional>
 #include <memory>
 #include <vector>
+
+#include "engine/kernel.h"
 
 namespace entangle {
 
@@ -43,13 +45,19 @@ class Communicator {
     return all;
   }
 
-  // Begins to replace values[0 .. count) in host memory by their sums over all ranks, the same bits on each; the memory
-  // belongs to the sum until finish_sums(), which waits for all that began.
+  // Where the numbers of sums and swaps lie.
+  virtual DeviceKind device() const { return DeviceKind::cpu; }
+
+  // Begins to replace values[0 .. count) by their sums over all ranks, the same bits on each; the memory belongs to the sum
+  // until finish_sums(), which waits for all that began; on a GPU, what is launched from then on does.
   virtual void start_sum(float* values, int64_t count) = 0;
   // The same of bf16 numbers (engine/bf16.h): all ranks' are added in fp32, in the order of the ranks, and the sum is rounded
   // once. Where a communicator has nothing better, it is done before the call returns.
   virtual void start_sum(uint16_t* values, int64_t count);
   virtual void finish_sums() = 0;
+  // Waits until the sums of the last finish_sums() are there, on a GPU as well: to be called before the host waits for
+  // anything that was launched behind them, since a rank that is lost is noticed here.
+  virtual void settle_sums() {}
   // Lets the sums under way go on, without waiting: to be called now and then between other work.
   virtual void progress() {}
 
@@ -76,15 +84,9 @@ class SingleProcess : public Communicator {
 // `sums` may be a part of `all`.
 void sum_bf16(const uint16_t* all, int ranks, int64_t stride, int64_t count, uint16_t* sums);
 
-// The processes of the launcher that started this one; a process alone when none did. Throws Error when there is a launcher
-// that this build cannot talk to.
-std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {});
-
-// How many processes a launcher started, of which how many on this machine; 1 without a launcher.
-struct Launched {
-  int size = 1, local_size = 1;
-  const char* launcher = nullptr;  // "mpirun"
-};
-Launched launched();
+// The processes of the launcher that started this one, over MPI under mpirun, else over TCP; a process alone when none did.
+// Several that sum numbers on `device` cuda do so over NCCL. Once for each process. Throws Error when they cannot be joined.
+std::unique_ptr<Communicator> join_processes(const CommunicatorOptions& options = {},
+                                             DeviceKind device = DeviceKind::cpu);
 
 }  // namespace entangle

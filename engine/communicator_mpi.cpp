@@ -7,20 +7,17 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <chrono>
 #include <climits>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <string>
-#include <thread>
 #include <utility>
+#include <vector>
+
+#include "engine/patience.h"
 
 namespace entangle {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 #define MPI_CHECK(call)                                                         \
   do {                                                                          \
@@ -45,38 +42,6 @@ int world_size() {
   MPI_CHECK(MPI_Comm_size(MPI_COMM_WORLD, &size));
   return size;
 }
-
-// The time that a call may still wait.
-class Patience {
- public:
-  explicit Patience(const CommunicatorOptions& options) : options_(options), end_(after(options.timeout)) {}
-
-  bool over() {
-    if (!hurried_ && options_.asked_to_stop && options_.asked_to_stop()) {
-      hurried_ = true;
-      end_ = std::min(end_, after(options_.timeout_when_asked));
-    }
-    return Clock::now() >= end_;
-  }
-  // Between two looks: others may need the core.
-  void rest() {
-    if (++looks_ < 1000) {
-      std::this_thread::yield();
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
-  }
-
- private:
-  static Clock::time_point after(double seconds) {
-    return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  }
-
-  const CommunicatorOptions& options_;
-  Clock::time_point end_;
-  bool hurried_ = false;
-  int64_t looks_ = 0;
-};
 
 // A sum of bf16 numbers. MPI knows none, and its reductions would round after every addition; so each rank gets one share of
 // the numbers from all others, adds them and gives all the sums: a number travels twice, as in a ring of fp32 sums.
@@ -232,16 +197,15 @@ class MpiCommunicator : public Communicator {
 
   void give_up(std::vector<MPI_Request>& requests, const std::string& what) {
     failed_ = true;
-    const std::string within = concat(" (no answer within ", options_.timeout, " s, or within ",
-                                      options_.timeout_when_asked, " s once asked to stop)");
+    const std::string within = no_answer_within(options_);
     if (!what.empty()) RAISE(what, within);
-    std::string missing;
+    std::vector<int> missing;
     for (size_t other = 0; other < requests.size(); ++other) {
       int done = 0;
       MPI_Test(&requests[other], &done, MPI_STATUS_IGNORE);
-      if (!done) missing += concat(missing.empty() ? "" : ", ", other);
+      if (!done) missing.push_back(static_cast<int>(other));
     }
-    RAISE("rank ", missing, " of 0 .. ", size() - 1, " is lost or hangs", within);
+    RAISE(name_ranks(missing, size()), " is lost or hangs", within);
   }
 
   int next_tag() { return tag_ = (tag_ + 1) % 32767; }  // every MPI has as many
@@ -257,10 +221,12 @@ class MpiCommunicator : public Communicator {
 
 bool has_mpi() { return true; }
 
-std::unique_ptr<Communicator> join_mpi(const CommunicatorOptions& options) {
+std::unique_ptr<Communicator> join_mpi(const Launched& launch, const CommunicatorOptions& options) {
   int given = MPI_THREAD_SINGLE;
   CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) == MPI_SUCCESS, "MPI cannot be initialised");
   MPI_CHECK(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  CHECK(world_size() == launch.size, launch.launcher, " started ", launch.size, " processes, of which MPI sees ",
+        world_size(), ": it is the launcher of another MPI than that of this build");
   return std::make_unique<MpiCommunicator>(options);
 }
 
@@ -272,12 +238,7 @@ namespace entangle {
 
 bool has_mpi() { return false; }
 
-std::unique_ptr<Communicator> join_mpi(const CommunicatorOptions&) {
-  const Launched by = launched();
-  CHECK(by.size == 1, by.launcher, " started ", by.size,
-        " processes, but this build has no MPI to join them: install OpenMPI (libopenmpi-dev) and build again");
-  return std::make_unique<SingleProcess>();
-}
+std::unique_ptr<Communicator> join_mpi(const Launched&, const CommunicatorOptions&) { RAISE("this build has no MPI"); }
 
 }  // namespace entangle
 

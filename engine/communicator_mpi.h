@@ -4,12 +4,14 @@
 #include <memory>
 
 #include "engine/communicator.h"
+#include "engine/launcher.h"
 
 namespace entangle {
 
 bool has_mpi();  // whether this build does
 
-// Of MPI_COMM_WORLD. Once for each process. Throws Error when this build has no MPI and there is more than one process.
-std::unique_ptr<Communicator> join_mpi(const CommunicatorOptions& options);
+// Of MPI_COMM_WORLD. Once for each process. Throws Error when this build has none, or when MPI sees other processes than the
+// launcher said: those of another MPI's mpirun.
+std::unique_ptr<Communicator> join_mpi(const Launched& launch, const CommunicatorOptions& options);
 
 }  // namespace entangle

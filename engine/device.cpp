@@ -150,6 +150,8 @@ double DeviceTimer::stop() {
 
 std::string why_no_cuda(int index) { return gpu::why_unusable(index); }
 
+int visible_gpus() { return gpu::visible(); }
+
 int64_t device_memory_free() { return static_cast<int64_t>(gpu::free_memory()); }
 
 void synchronize(DeviceKind device) {
@@ -188,6 +190,8 @@ constexpr const char* kNoCuda = "this build has no CUDA device; build it where n
 }  // namespace
 
 std::string why_no_cuda(int) { return kNoCuda; }
+
+int visible_gpus() { return 0; }
 
 int64_t device_memory_free() { RAISE(kNoCuda); }
 

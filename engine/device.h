@@ -19,6 +19,8 @@ const char* name_of(DeviceKind device);  // "cpu", "cuda"
 std::string why_no_cuda(int index = 0);
 // Whether a real GPU can be used; an emulated one is used only when it is named.
 bool has_gpu();
+// How many GPUs can be seen; 0 where none can be used.
+int visible_gpus();
 // Chooses the GPU before its first use. Throws Error with the reason when it cannot be used.
 void select_cuda(int index);
 
@@ -116,6 +118,7 @@ class Upload {
 // cuda/runtime.cu. Host memory is read, or written, when a copy returns.
 namespace gpu {
 std::string why_unusable(int index);
+int visible();
 void select_device(int index);
 void* system_allocate(size_t bytes);  // null when there is no more
 void system_free(void* memory);

@@ -111,10 +111,18 @@ void GradientExchange::on_wire(const F& f) {
   }
 }
 
+GradientExchange::GradientExchange(Communicator& ranks, Precision wire) : ranks_(ranks), wire_(wire) {
+  CHECK(!on_device() || wire == Precision::fp32, "bf16 on the wire is for processors: on GPUs set TRAIN.wire=fp32");
+}
+
 void GradientExchange::begin(std::vector<TapedView> views) {
   views_ = std::move(views);
   unsent_ = views_.size();
   filled_ = started_ = 0;
+  if (on_device()) {
+    device_gradient_ = DeviceGradient(views_);
+    return;
+  }
   // Before the first sum: they must stay where they are.
   const size_t numbers = static_cast<size_t>(sent_numbers(views_));
   on_wire([&](auto& packed) { packed.resize(numbers); });
@@ -133,14 +141,33 @@ void GradientExchange::fill(size_t left, std::vector<Number>& packed) {
   started_ = filled_;
 }
 
+// The same on a GPU.
+void GradientExchange::fill_buckets(size_t left) {
+  for (; unsent_ > 0 && views_[unsent_ - 1].before >= left; --unsent_) {
+    if (is_sent(views_[unsent_ - 1])) filled_ += views_[unsent_ - 1].view.count();
+    while (filled_ - started_ >= kBucket) start_bucket(kBucket);
+  }
+  if (unsent_ == 0 && filled_ > started_) start_bucket(filled_ - started_);
+}
+
+void GradientExchange::start_bucket(int64_t count) {
+  const size_t bucket = static_cast<size_t>(started_ / kBucket);
+  if (bucket == buckets_.size()) buckets_.push_back(Tensor::empty({kBucket}, ranks_.device()));
+  device_gradient_.pack(started_, count, buckets_[bucket].data());
+  ranks_.start_sum(buckets_[bucket].data(), count);
+  started_ += count;
+}
+
 void GradientExchange::advance(size_t left) {
-  if (ranks_.size() == 1) return;
-  on_wire([&](auto& packed) { fill(left, packed); });
+  if (on_device()) {
+    fill_buckets(left);
+  } else {
+    on_wire([&](auto& packed) { fill(left, packed); });
+  }
   ranks_.progress();
 }
 
 void GradientExchange::finish() {
-  if (ranks_.size() == 1) return;
   const TraceSpan span("communication", "finish the mean");
   advance(0);
   {
@@ -148,7 +175,14 @@ void GradientExchange::finish() {
     ranks_.finish_sums();
   }
   const float share = 1.0f / static_cast<float>(ranks_.size());
-  on_wire([&](const auto& packed) { unpack(views_, packed.data(), share); });
+  if (on_device()) {
+    for (int64_t begin = 0; begin < filled_; begin += kBucket) {
+      const float* const sums = buckets_[static_cast<size_t>(begin / kBucket)].data();
+      device_gradient_.unpack(begin, std::min(kBucket, filled_ - begin), sums, share);
+    }
+  } else {
+    on_wire([&](const auto& packed) { unpack(views_, packed.data(), share); });
+  }
   views_.clear();
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/communicator.h"
+#include "engine/device_gradient.h"
 #include "engine/ops.h"
 #include "engine/tensor.h"
 
@@ -33,32 +34,39 @@ class GradientExchange {
  public:
   static constexpr int64_t kBucket = int64_t{1} << 19;  // numbers, 2 MB of fp32
 
-  explicit GradientExchange(Communicator& ranks, Precision wire = Precision::fp32) : ranks_(ranks), wire_(wire) {}
+  // Throws Error for bf16 on GPUs.
+  explicit GradientExchange(Communicator& ranks, Precision wire = Precision::fp32);
 
-  // `views`: of parameters on the processor, in the order in which the forward pass used them; no two overlap. Their gradients
-  // may hold those of earlier passes.
+  // `views`: of parameters where the communicator's sums are, in the order in which the forward pass used them; no two overlap.
+  // Their gradients may hold those of earlier passes.
   void begin(std::vector<TapedView> views);
   // Sends what is finished when the tape has `left` operations left, and lets the sums under way go on.
   void advance(size_t left);
-  // Sends the rest and waits: then the views' gradients are the mean over all ranks, the same bits on each. Other gradients
-  // stay as they are.
+  // Sends the rest and waits (on a GPU, what is launched from then on does): then the views' gradients are the mean over all
+  // ranks, the same bits on each. Other gradients stay as they are.
   void finish();
   // What each rank gave to the sums since begin(), in bytes.
   int64_t bytes() const { return filled_ * (wire_ == Precision::bf16 ? 2 : 4); }
 
  private:
+  bool on_device() const { return ranks_.device() != DeviceKind::cpu; }
   template <class F>
   void on_wire(const F& f);  // f(packed_) or f(packed_bf16_)
   template <class Number>
   void fill(size_t left, std::vector<Number>& packed);
+  void fill_buckets(size_t left);
+  void start_bucket(int64_t count);
 
   Communicator& ranks_;
   const Precision wire_;
   std::vector<TapedView> views_;
-  size_t unsent_ = 0;  // views_[unsent_ ...] are packed
+  size_t unsent_ = 0;  // views_[unsent_ ...] are finished, and on the processor packed
   std::vector<float> packed_;
   std::vector<uint16_t> packed_bf16_;  // in the place of packed_ when the wire is bf16
-  int64_t filled_ = 0, started_ = 0;   // numbers that are packed, and those of them whose sum has begun
+  int64_t filled_ = 0, started_ = 0;   // numbers that are finished, and those of them whose sum has begun
+  // On a GPU a bucket is packed when its sum begins, by one launch.
+  DeviceGradient device_gradient_;
+  std::vector<Tensor> buckets_;
 };
 
 // The mean of a gradient over a fixed number of shards of a batch, whichever processes compute them: the shards' gradients

@@ -5,6 +5,7 @@
 
 #include "engine/check.h"
 #include "search/draw.h"
+#include "search/front.h"
 
 namespace entangle {
 namespace {
@@ -13,18 +14,22 @@ constexpr int64_t kAttemptsPerChild = 10;
 // Random draws that may meet handed-out ones before the next free architecture is looked for by its number.
 constexpr int kRandomDraws = 1000;
 
-// Candidates are independent of one another: only the best counts.
+// Candidates are independent of one another; the best counts, and the front.
 class RandomSearch : public Algorithm {
  public:
+  explicit RandomSearch(const SearchOptions& options) : objectives_(options.objective_metrics()) {}
+
   void breed(const std::vector<Candidate>&, CandidateSource&, Rng&, std::vector<Candidate>&) override {}
-  const Candidate* bar(const Candidate&, const std::vector<Candidate>& past) const override {
-    const std::vector<const Candidate*> best = most_accurate(past, 1);
-    return best.empty() ? nullptr : best.front();
+  const Candidate* bar(const Candidate& next, const std::vector<Candidate>& past) const override {
+    return front_bar(next, past, objectives_);
   }
+
+ private:
+  const std::vector<Metric> objectives_;
 };
 
-// The published search (Guo et al., "Single path one-shot", ECCV 2020; Chen et al., "AutoFormer", ICCV 2021): parents are
-// the best of all time; mutations first, then crossovers.
+// The published search (Guo et al., "Single path one-shot", ECCV 2020; Chen et al., "AutoFormer", ICCV 2021): parents
+// are the best of all time; mutations first, then crossovers.
 class Evolution : public Algorithm {
  public:
   Evolution(const SearchSpace& space, const SearchOptions& options) : space_(space), options_(options) {}
@@ -106,8 +111,10 @@ std::optional<Candidate> CandidateSource::random(Rng& rng) {
   return std::nullopt;
 }
 
+void CandidateSource::put_back(const Candidate& candidate) { drawn_.erase(candidate.architecture.to_json()); }
+
 std::unique_ptr<Algorithm> make_algorithm(const SearchSpace& space, const SearchOptions& options) {
-  if (options.algorithm == "random") return std::make_unique<RandomSearch>();
+  if (options.algorithm == "random") return std::make_unique<RandomSearch>(options);
   if (options.algorithm == "nsga2") return make_nsga2(space, options);
   CHECK(options.algorithm == "evolution", "search: algorithm is \"", options.algorithm,
         "\", but must be evolution, random or nsga2");

@@ -22,6 +22,8 @@ class CandidateSource {
   std::optional<Candidate> admit(const Architecture& architecture);
   // As SearchSpace::sample among those that meet the limits and are not handed out; none when none is left.
   std::optional<Candidate> random(Rng& rng);
+  // May be handed out again.
+  void put_back(const Candidate& candidate);
 
  private:
   const CostTable& table_;
@@ -37,8 +39,8 @@ class Algorithm {
   // It grows by one generation from call to call.
   virtual void breed(const std::vector<Candidate>& past, CandidateSource& source, Rng& rng,
                      std::vector<Candidate>& out) = 0;
-  // The candidate of `past` that `next` must exceed in accuracy to change what the search does later or finds; null when
-  // there is none.
+  // The candidate of `past` that `next` must exceed in accuracy to change what the search does later or finds; null
+  // when there is none.
   virtual const Candidate* bar(const Candidate& next, const std::vector<Candidate>& past) const = 0;
 };
 

@@ -1,6 +1,6 @@
 // What architectures cost, in several metrics at once, and limits on it. Every cost adds up over layers: a stem that
-// depends on the width alone, and blocks that depend on width, heads and ratio. So a space is known by a small table, and
-// what limits leave of it can be counted exactly (search/feasible.h).
+// depends on the width alone, and blocks that depend on width, heads and ratio. So a space is known by a small table,
+// and what limits leave of it can be counted exactly (search/feasible.h).
 #pragma once
 
 #include <array>
@@ -36,6 +36,7 @@ std::string show(Metric metric, int64_t value);
 struct Limit {
   int64_t min = 0, max = std::numeric_limits<int64_t>::max();  // inclusive
   bool bounded() const { return min > 0 || max < std::numeric_limits<int64_t>::max(); }
+  bool operator==(const Limit& other) const { return min == other.min && max == other.max; }
   bool holds(int64_t value) const { return value >= min && value <= max; }
 };
 using CostLimits = std::array<Limit, kMetrics>;  // one for each metric

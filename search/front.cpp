@@ -32,6 +32,19 @@ std::vector<Candidate> front_of(const std::vector<Candidate>& candidates, const 
   return front;
 }
 
+const Candidate* front_bar(const Candidate& next, const std::vector<Candidate>& past,
+                           const std::vector<Metric>& objectives) {
+  const Candidate* best = nullptr;
+  for (const Candidate& candidate : past) {
+    const bool cheaper = std::all_of(objectives.begin(), objectives.end(), [&](Metric metric) {
+      return get(candidate.costs, metric) <= get(next.costs, metric);
+    });
+    if (!cheaper || candidate.stopped) continue;
+    if (best == nullptr || candidate.accuracy > best->accuracy) best = &candidate;
+  }
+  return best;
+}
+
 double covered_share(const std::vector<Candidate>& candidates, const FrontScale& scale) {
   const auto share = [](double value, double low, double high) {
     return high > low ? (value - low) / (high - low) : 0;

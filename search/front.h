@@ -15,6 +15,11 @@ Point objective_point(const Candidate& candidate, const std::vector<Metric>& obj
 // objectives the earliest.
 std::vector<Candidate> front_of(const std::vector<Candidate>& candidates, const std::vector<Metric>& objectives);
 
+// The most accurate of the completely scored `past` that costs no more than `next` in any objective: what is not more
+// accurate is dominated, and not of the front. Null when there is none.
+const Candidate* front_bar(const Candidate& next, const std::vector<Candidate>& past,
+                           const std::vector<Metric>& objectives);
+
 // One scale for the fronts of several searches: each cost from 0 (the range's smallest) to 1 (its largest), accuracy
 // from the lowest to the highest of all candidates compared.
 struct FrontScale {

@@ -1,6 +1,7 @@
-// NSGA-II (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE TEVC 2002): accuracy against
-// costs, all at once. The best of parents and children together survive, by front and then by crowding distance; parents
-// are winners of tournaments of two. Children outside of the limits are refused, so all that compete are feasible.
+// NSGA-II (Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE TEVC 2002): accuracy
+// against costs, all at once. The best of parents and children together survive, by front and then by crowding
+// distance; parents are winners of tournaments of two. Children outside of the limits are refused, so all that compete
+// are feasible.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -47,17 +48,8 @@ class Nsga2 : public Algorithm {
     }
   }
 
-  // The most accurate that costs no more in any objective: what is less accurate is dominated, and not of the front.
   const Candidate* bar(const Candidate& next, const std::vector<Candidate>& past) const override {
-    const Candidate* best = nullptr;
-    for (const Candidate& candidate : past) {
-      const bool cheaper = std::all_of(objectives_.begin(), objectives_.end(), [&](Metric metric) {
-        return get(candidate.costs, metric) <= get(next.costs, metric);
-      });
-      if (!cheaper || candidate.stopped) continue;
-      if (best == nullptr || candidate.accuracy > best->accuracy) best = &candidate;
-    }
-    return best;
+    return front_bar(next, past, objectives_);
   }
 
  private:

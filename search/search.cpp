@@ -6,6 +6,7 @@
 
 #include "engine/check.h"
 #include "search/algorithm.h"
+#include "search/predictor.h"
 #include "search/search_log.h"
 
 namespace entangle {
@@ -32,14 +33,24 @@ void check_limits(const char* name, Number min, Number max) {
 
 Limit limit(int64_t min, int64_t max) { return max > 0 ? Limit{min, max} : Limit{min}; }
 
+// As the options, with as many children of a generation as the predictor chooses from.
+SearchOptions pool_of(SearchOptions options) {
+  if (options.predictor == "none") return options;
+  for (int64_t* count : {&options.population, &options.mutations, &options.crossovers})
+    *count *= options.predictor_pool;
+  return options;
+}
+
 class Search {
  public:
   Search(const CostTable& table, const SearchOptions& options, Evaluator& evaluator, SearchLog& log,
          const SearchProgress& progress)
       : options_(options),
+        pool_options_(pool_of(options)),
+        predictor_(table.space()),
         feasible_(table, options.limits()),
         source_(table, feasible_),
-        algorithm_(make_algorithm(table.space(), options)),
+        algorithm_(make_algorithm(table.space(), pool_options_)),
         evaluator_(evaluator),
         log_(log),
         progress_(progress) {}
@@ -62,6 +73,7 @@ class Search {
     Rng rng(options_.seed, Stream::search, static_cast<uint64_t>(number));
     std::vector<Candidate> out;
     if (number > 0) algorithm_->breed(result_.candidates, source_, rng, out);
+    if (options_.predictor != "none") choose(out);
     while (static_cast<int64_t>(out.size()) < options_.population) {
       std::optional<Candidate> candidate = source_.random(rng);
       if (!candidate) break;
@@ -71,6 +83,16 @@ class Search {
               [](const Candidate& a, const Candidate& b) { return precedes(a.architecture, b.architecture); });
     for (Candidate& candidate : out) candidate.generation = number;
     return out;
+  }
+
+  // Leaves as many children as are to be scored: those predicted to be the most accurate, the earlier of equals.
+  void choose(std::vector<Candidate>& children) {
+    if (children.empty() || !predictor_.fit(result_.candidates)) return;
+    for (Candidate& child : children) child.predicted = predictor_.predict(child.architecture);
+    std::stable_sort(children.begin(), children.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.predicted > b.predicted; });
+    const auto wanted = static_cast<size_t>(options_.mutations + options_.crossovers);
+    for (; children.size() > wanted; children.pop_back()) source_.put_back(children.back());
   }
 
   // Takes what the log holds from there and evaluates the others, a group at a time. Returns false, and cuts the
@@ -111,6 +133,8 @@ class Search {
   }
 
   const SearchOptions& options_;
+  const SearchOptions pool_options_;
+  AccuracyPredictor predictor_;
   FeasibleSet feasible_;
   CandidateSource source_;
   std::unique_ptr<Algorithm> algorithm_;
@@ -169,6 +193,12 @@ void SearchOptions::validate(const SearchSpace& space) const {
   CHECK(algorithm != "evolution" || mutations + crossovers <= population, "search: mutations ", mutations,
         " and crossovers ", crossovers, " are together more than the population of ", population,
         ": lower them or raise population");
+  CHECK(predictor == "none" || predictor == "ridge", "search: predictor is \"", predictor,
+        "\", but must be none or ridge");
+  CHECK(predictor == "none" || algorithm == "evolution", "search: predictor ", predictor,
+        " goes with algorithm evolution, not with ", algorithm);
+  check_count("predictor_pool", predictor_pool, 1);
+  if (predictor != "none") check_count("population times predictor_pool", population * predictor_pool, 1);
   check_probability("mutate_block", mutate_block);
   check_probability("mutate_shape", mutate_shape);
   check_limits("params", min_params, max_params);

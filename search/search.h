@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,11 @@ struct SearchOptions {
   double min_latency_ms = 0, max_latency_ms = 0;
   std::string objectives = "params,macs";  // the costs that the front, and NSGA-II, weigh against accuracy
   bool early_stop = true;                  // whether candidates that can no longer matter are given up
-  std::string subject;                     // what is scored, and on what: recorded, so that a log of another is refused
+  // "ridge" (evolution only): of predictor_pool times as many children those are scored that it predicts to be the best
+  // (predictor.h); "none": all children are scored. What was given up teaches it nothing.
+  std::string predictor = "none";
+  int64_t predictor_pool = 8;
+  std::string subject;  // what is scored, and on what: recorded, so that a log of another is refused
 
   CostLimits limits() const;
   std::vector<Metric> objective_metrics() const;
@@ -45,6 +50,7 @@ struct Candidate {
   int64_t images = 0;    // how many those are; 0 where the evaluator does not count
   bool stopped = false;  // given up: it cannot matter any more; accuracy is the most that it could have reached
   int64_t generation = 0;
+  std::optional<double> predicted;  // accuracy, before it was scored
 };
 
 // What a search found.
@@ -83,7 +89,8 @@ class FitnessEvaluator : public Evaluator {
   Fitness fitness_;
 };
 
-// embed_dim, then the blocks one after another, heads before ratio: architectures with a common beginning are neighbours.
+// embed_dim, then the blocks one after another, heads before ratio: architectures with a common beginning are
+// neighbours.
 bool precedes(const Architecture& a, const Architecture& b);
 
 // Called after each evaluation; returning false stops the search after this group. Candidates taken from a log are not
@@ -92,8 +99,8 @@ using SearchProgress = std::function<bool(const Candidate& candidate, int64_t do
 
 // Runs the search over table.space(): `generations` times `population` candidates, none of them twice, all within the
 // limits. The first generation is drawn at random; a later one holds the algorithm's children of all before it, filled
-// up with random ones. Within a generation candidates are evaluated in the order of precedes(). A space with fewer architectures within the limits
-// than population * generations ends the search when all are evaluated.
+// up with random ones. Within a generation candidates are evaluated in the order of precedes(). A space with fewer
+// architectures within the limits than population * generations ends the search when all are evaluated.
 //
 // Candidates that `log` holds already are taken from it in order instead of being evaluated again, so a search that was
 // killed ends as if it had not been, with the same log to the byte.

@@ -41,6 +41,8 @@ json header_of(const SearchSpace& space, const SearchOptions& options) {
             {"max_latency_ms", options.max_latency_ms},
             {"objectives", options.objectives},
             {"early_stop", options.early_stop},
+            {"predictor", options.predictor},
+            {"predictor_pool", options.predictor_pool},
             {"subject", options.subject}}},
           {"space",
            {{"depth", space.depth},
@@ -55,6 +57,7 @@ std::string line_of(const Candidate& candidate) {
                 ",\"architecture\":", candidate.architecture.to_json(), ",\"generation\":", candidate.generation,
                 ",\"images\":", candidate.images, ",\"latency_ns\":", get(candidate.costs, Metric::latency),
                 ",\"macs\":", get(candidate.costs, Metric::macs), ",\"params\":", get(candidate.costs, Metric::params),
+                candidate.predicted ? ",\"predicted\":" + json(*candidate.predicted).dump() : "",
                 ",\"stopped\":", candidate.stopped ? "true" : "false", "}");
 }
 

@@ -9,6 +9,8 @@
 #include "nn/cost.h"
 #include "search/front.h"
 #include "tools/common/cli.h"
+#include "tools/common/compare_searches.h"
+#include "tools/common/correlation.h"
 #include "tools/common/experiment.h"
 #include "tools/common/plot.h"
 #include "tools/common/progress.h"
@@ -21,7 +23,9 @@ constexpr const char* kExamples =
     "classical=runs/c-0,runs/c-1\n"
     "  ./report_experiment draw --run runs/fashion-mnist --count 9 --output runs/subnets\n"
     "  ./report_experiment subnets --output docs/results/inheritance --work runs/subnets --count 9\n"
-    "  ./report_experiment front --output docs/results/front --run runs/fashion-mnist\n";
+    "  ./report_experiment front --output docs/results/front --run runs/fashion-mnist\n"
+    "  ./report_experiment searches --output docs/results/search evolution=runs/e-0,runs/e-1 "
+    "random=runs/r-0,runs/r-1\n";
 
 struct Flags {
   std::string output, title, note, run, work;
@@ -40,13 +44,21 @@ struct Group {
 double percent(const Evaluation& evaluation) { return 100 * evaluation.accuracy(); }
 double millions(int64_t count) { return 1e-6 * static_cast<double>(count); }
 
-Group parse_group(const std::string& text) {
+// LABEL=DIR,DIR
+SearchGroup parse_group(const std::string& text) {
   const size_t equals = text.find('=');
   CHECK(equals != std::string::npos && equals > 0, "'", text, "' is not of the form LABEL=DIR or LABEL=DIR,DIR");
-  Group group = {text.substr(0, equals), {}, {}};
+  SearchGroup group = {text.substr(0, equals), {}};
   std::istringstream directories(text.substr(equals + 1));
-  for (std::string one; std::getline(directories, one, ',');) group.runs.push_back(read_run(one));
-  CHECK(!group.runs.empty(), "'", text, "' names no run");
+  for (std::string one; std::getline(directories, one, ',');) group.directories.push_back(one);
+  CHECK(!group.directories.empty(), "'", text, "' names no run");
+  return group;
+}
+
+Group trainings_of(const std::string& text) {
+  const SearchGroup named = parse_group(text);
+  Group group = {named.label, {}, {}};
+  for (const std::string& directory : named.directories) group.runs.push_back(read_training(directory));
   return group;
 }
 
@@ -143,7 +155,7 @@ std::vector<PlotSeries> curves_of(const std::vector<Group>& groups, int subnet) 
 
 void report_curves(const Flags& flags, DeviceKind device) {
   std::vector<Group> groups;
-  for (const std::string& text : flags.groups) groups.push_back(parse_group(text));
+  for (const std::string& text : flags.groups) groups.push_back(trainings_of(text));
   for (Group& group : groups) evaluate_group(group, flags, device);
   std::string text = concat(
       "Top-1 in per cent on ", flags.images > 0 ? concat(flags.images, " of the test images") : "all test images",
@@ -230,14 +242,18 @@ void report_subnets(const Flags& flags, DeviceKind device) {
     }
     text += concat(" | `", row.architecture.to_json(), "` |\n");
   }
+  std::vector<double> params;
+  for (const ThreeWays& row : rows) params.push_back(static_cast<double>(row.params));
   text += "\nKendall's tau-b:";
+  std::string at_size = "\nAt matched size (partial tau, given the number of parameters):";
   for (size_t a = 0; a < 3; ++a) {
     for (size_t b = a + 1; b < 3; ++b) {
-      text += concat(a + b == 1 ? " " : ", ", kWays[a], " and ", kWays[b], " ",
-                     format("%.3f", kendall_tau(values[a], values[b])));
+      const std::string pair = concat(a + b == 1 ? " " : ", ", kWays[a], " and ", kWays[b], " ");
+      text += pair + format("%.3f", kendall_tau(values[a], values[b]));
+      at_size += pair + format("%.3f", partial_kendall_tau(values[a], values[b], params));
     }
   }
-  write_page(flags, text + ".\n", {panel});
+  write_page(flags, text + ".\n" + at_size + ".\n", {panel});
 }
 
 void report_front(const Flags& flags) {
@@ -260,6 +276,13 @@ void report_front(const Flags& flags) {
                    c.architecture.to_json(), "` |\n");
   }
   write_page(flags, text, {panel});
+}
+
+void report_searches(const Flags& flags) {
+  std::vector<SearchGroup> groups;
+  for (const std::string& text : flags.groups) groups.push_back(parse_group(text));
+  const SearchComparison comparison = compare_searches(groups);
+  write_page(flags, comparison.text, comparison.panels);
 }
 
 CLI::App* page_command(CLI::App& app, const std::string& name, const std::string& help, Flags& flags) {
@@ -293,11 +316,16 @@ int main(int argc, char** argv) {
   for (CLI::App* command : {draw, subnets}) command->add_option("--count", flags.count, "subnets (default 9)");
   CLI::App* front = page_command(app, "front", "every subnet that a search scored, and the front", flags);
   front->add_option("--run", flags.run, "directory with search.jsonl")->required();
+  CLI::App* searches = page_command(app, "searches", "searches of one supernet side by side, over seeds", flags);
+  searches
+      ->add_option("SEARCHES", flags.groups, "LABEL=DIR, or LABEL=DIR,DIR for several seeds; all compare with the last")
+      ->required();
   return program.run(argc, argv, [&] {
     flags.seed = static_cast<int64_t>(program.seed().value_or(0));
     if (curves->parsed()) report_curves(flags, program.device());
     if (draw->parsed()) draw_subnets(flags);
     if (subnets->parsed()) report_subnets(flags, program.device());
     if (front->parsed()) report_front(flags);
+    if (searches->parsed()) report_searches(flags);
   });
 }

@@ -11,6 +11,7 @@
 #include "search/feasible.h"
 #include "search/search_log.h"
 #include "tools/common/cli.h"
+#include "tools/common/correlation.h"
 #include "tools/common/counting_dataset.h"
 #include "tools/common/environment.h"
 #include "tools/common/latency.h"
@@ -224,8 +225,8 @@ void verify_latency(const Workplace& place, const SearchOptions& options, const 
       rank_correlation(predicted, measured), 100 * mean_relative_error(predicted, measured));
 }
 
-// The test images are read here, once: how many were read before and after is recorded with the result, and a search that
-// has this record does not read them again.
+// The test images are read here, once: how many were read before and after is recorded with the result, and a search
+// that has this record does not read them again.
 Evaluation final_test(const Workplace& place, const SearchResult& result, const DataSource& source,
                       const CountingDataset& test_images, SearchLog& log) {
   Evaluation test;
@@ -261,6 +262,7 @@ Evaluation final_test(const Workplace& place, const SearchResult& result, const 
 // Other algorithms with as many candidates, each with a log of its own. Returns false when it was stopped.
 bool compare(const Workplace& place, SearchOptions options, const std::vector<Range>& ranges, SearchResult result) {
   std::vector<NamedResult> searches = {{options.algorithm, std::move(result)}};
+  options.predictor = "none";
   for (const std::string& name : place.flags.compare) {
     options.algorithm = name;
     SearchLog log = open_log(place, options, "search-" + name);
@@ -290,6 +292,7 @@ void search_run(const Workplace& place, const SearchOptions& options, const Data
   const std::vector<Candidate> front = front_of(result.candidates, options.objective_metrics());
   if (place.ranks.first()) write_results(place, result, front);
   report_work(result, place.ranking.work(), place.images);
+  if (options.predictor != "none") report_predictions(result);
   std::printf("front of %zu in %s\n%s", front.size(), place.run.file("front.json").c_str(),
               front_table(front, options.objective_metrics(), kFrontRows).c_str());
   if (!place.flags.compare.empty() && !compare(place, options, ranges, result))
@@ -306,7 +309,7 @@ void check_options(const Flags& flags, const SearchOptions& options, const CostT
   for (const std::string& name : flags.compare) {
     CHECK(name != options.algorithm, "--compare ", name, " is the search's own algorithm: name another");
     SearchOptions other = options;
-    other.algorithm = name;
+    other.algorithm = name, other.predictor = "none";
     other.validate(costs.space());
   }
 }

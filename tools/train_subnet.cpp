@@ -172,7 +172,7 @@ int main(int argc, char** argv) {
     flags.tensorboard = program.tensorboard();
     if (program.seed()) flags.settings.push_back(concat("TRAIN.seed=", *program.seed()));
     watch_for_interrupts();
-    const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
+    const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout, program.device());
     if (flags.resume) {
       resume(flags, program.device(), *ranks);
     } else {

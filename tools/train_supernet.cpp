@@ -25,7 +25,8 @@ constexpr const char* kExamples =
     "  ./train_supernet --epochs 30 --output runs/long\n"
     "  ./train_supernet --resume                         continues an interrupted run\n"
     "  ./train_supernet --tensorboard                    then: tensorboard --logdir runs/fashion-mnist/tensorboard\n"
-    "  mpirun -n 4 ./train_supernet                      four processes share every batch (make MPI=1)\n"
+    "  mpirun -n 4 ./train_supernet                      four processes share every batch\n"
+    "  torchrun --no-python --nproc-per-node 4 ./train_supernet --device cuda    with a GPU each\n"
     "  ./train_supernet --init supernet-tiny.pth --config T --data imagenet:DIR --output runs/T\n"
     "  ./train_supernet --config my.yaml --data fashion-mnist:DIR --set TRAIN.lr=5e-4\n";
 
@@ -60,7 +61,7 @@ void print_next_command(const Config& config, const std::string& output) {
 }
 
 void train(const Flags& flags, DeviceKind device) {
-  const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout);
+  const std::unique_ptr<Communicator> ranks = join_ranks(flags.rank_timeout, device);
   const std::string output = output_of(flags);
   const auto wanted = [&](const std::string& stored, const std::string& name) {
     return wanted_config(flags, stored, name);

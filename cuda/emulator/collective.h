@@ -19,7 +19,8 @@ size_t size_of(int32_t type);
 struct Communicator {
   Meeting meeting;
   int64_t id;
-  std::string name;  // what ranks of one communicator share
+  std::string name;      // what ranks of one communicator share
+  bool aborted = false;  // then its collectives wait for nobody and move nothing
 
   Communicator(const std::string& shared_name, int ranks, int rank, int64_t number, std::string& fault)
       : meeting(shared_name, ranks, rank, fault), id(number), name(shared_name) {}

@@ -26,7 +26,7 @@ std::string take_fault();
 
 // The device that is played; applies to what is asked of it from then on.
 struct DeviceModel {
-  int count = 1;
+  int count = 8;  // so that as many processes have one each
   int driver_version = 13000, runtime_version = 13000;
   int major = 9, minor = 0;
   size_t memory = size_t{1} << 36;

@@ -49,9 +49,14 @@ ncclResult_t enqueue_collective(const Collective& c, cudaStream_t stream) {
   Operation operation = {name_of_kind(c.call.kind), accesses_of(c), {}};
   for (size_t offset = 0; offset < whole; offset += Meeting::kSlotBytes) {
     const size_t bytes = std::min(Meeting::kSlotBytes, c.send_bytes() - offset);
-    operation.steps.push_back({[=] { return c.post(offset, bytes); }, [=] { return c.meeting().post_waits_for() < 0; },
+    const auto unless_aborted = [c](const std::function<std::string()>& run) {
+      return [c, run] { return c.communicator->aborted ? std::string() : run(); };
+    };
+    operation.steps.push_back({unless_aborted([=] { return c.post(offset, bytes); }),
+                               [=] { return c.communicator->aborted || c.meeting().post_waits_for() < 0; },
                                [=] { return c.waits(c.meeting().post_waits_for()); }});
-    operation.steps.push_back({[=] { return c.take(offset, bytes); }, [=] { return c.meeting().take_waits_for() < 0; },
+    operation.steps.push_back({unless_aborted([=] { return c.take(offset, bytes); }),
+                               [=] { return c.communicator->aborted || c.meeting().take_waits_for() < 0; },
                                [=] { return c.waits(c.meeting().take_waits_for()); }});
   }
   return enqueue(stream, std::move(operation)) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
@@ -118,6 +123,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
       return "invalid argument";
     case ncclInvalidUsage:
       return "invalid usage";
+    case ncclInProgress:
+      return "NCCL operation in progress";
   }
   return "unknown result code";
 }
@@ -132,6 +139,11 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  return ncclCommInitRankConfig(comm, ranks, id, rank, &config);
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
   *comm = nullptr;
   if (has_fault()) return ncclUnhandledCudaError;
   if (ranks < 1 || ranks > Meeting::kMostRanks || rank < 0 || rank >= ranks) return ncclInvalidArgument;
@@ -144,8 +156,24 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
   }
   *comm = new ncclComm{communicator};
   communicators.push_back(*comm);
+  if (config->blocking == 0) return communicator->meeting.missing() < 0 ? ncclSuccess : ncclInProgress;
   return now_or_at_the_end([communicator] { return wait_for_ranks(communicator); });
 }
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
+  *error = has_fault()                                  ? ncclUnhandledCudaError
+           : comm->communicator->meeting.missing() >= 0 ? ncclInProgress
+                                                        : ncclSuccess;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  if (std::find(communicators.begin(), communicators.end(), comm) == communicators.end()) return ncclInvalidArgument;
+  comm->communicator->aborted = true;
+  return ncclCommDestroy(comm);
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t) { return has_fault() ? ncclUnhandledCudaError : ncclSuccess; }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   const auto found = std::find(communicators.begin(), communicators.end(), comm);

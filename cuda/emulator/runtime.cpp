@@ -32,6 +32,7 @@ struct State {
   Order order = Order::ascending;
   uint64_t seed = 1;
   DeviceModel device;
+  int current = 0;
 };
 
 Order initial_order() {
@@ -281,7 +282,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= state().device.count) return finish(cudaErrorInvalidDevice);
+  *properties = {};
   std::strcpy(properties->name, "emulated device");
+  properties->uuid.bytes[0] = static_cast<char>(device);
   return cudaSuccess;
 }
 
@@ -306,7 +309,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return device >= 0 && device < state().device.count ? cudaSuccess : finish(cudaErrorInvalidDevice);
+  if (device < 0 || device >= state().device.count) return finish(cudaErrorInvalidDevice);
+  state().current = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = state().current;
+  return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {

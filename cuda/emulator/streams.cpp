@@ -104,23 +104,29 @@ bool may_wait(std::chrono::steady_clock::time_point since) {
   return false;
 }
 
-// Runs steps, a stream drawn at random each time, until `done`.
+// Runs a step of a stream drawn at random; false when none can run.
+bool run_one() {
+  const std::vector<StreamQueue*> streams = runnable();
+  if (streams.empty()) return false;
+  StreamQueue& stream = *streams[draw_turn() % streams.size()];
+  const Step step = stream.queue.front();
+  stream.queue.pop_front();
+  const std::string fault = step.run ? step.run() : "";
+  if (!fault.empty()) report_fault(fault);
+  return true;
+}
+
+// Runs steps until `done`.
 template <class Done>
 cudaError_t run_until(const Done& done) {
   auto last = std::chrono::steady_clock::now();
   while (!has_fault() && !done()) {
-    const std::vector<StreamQueue*> streams = runnable();
-    if (streams.empty()) {
-      if (!may_wait(last)) break;
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    if (run_one()) {
+      last = std::chrono::steady_clock::now();
       continue;
     }
-    StreamQueue& stream = *streams[draw_turn() % streams.size()];
-    const Step step = stream.queue.front();
-    stream.queue.pop_front();
-    const std::string fault = step.run ? step.run() : "";
-    if (!fault.empty()) report_fault(fault);
-    last = std::chrono::steady_clock::now();
+    if (!may_wait(last)) break;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   return has_fault() ? cudaErrorLaunchFailure : cudaSuccess;
 }
@@ -286,4 +292,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t status = run_until([&] { return *event->reached; });
   advance(runtime().host, event->clock);
   return status;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event->capture != nullptr) return cudaEventSynchronize(event);  // a fault
+  while (event->reached != nullptr && !*event->reached && !has_fault() && run_one()) {
+  }
+  if (has_fault()) return cudaErrorLaunchFailure;
+  if (event->reached != nullptr && !*event->reached) return cudaErrorNotReady;
+  advance(runtime().host, event->clock);
+  return cudaSuccess;
 }

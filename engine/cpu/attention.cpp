@@ -135,11 +135,6 @@ static inline void score_block(const Plan& plan, const Workspace<P>& w, int64_t 
            plan.line, w.block, plan.line, plan.whole_n());
 }
 
-// Zeros of a row of P or G beyond its keys.
-static inline void pad_row(const Plan& plan, float* to) {
-  for (int64_t j = plan.n; j < plan.row; ++j) to[j] = 0;
-}
-
 // A vector for each row of a block, and what is in all lanes of a row's: one number for each.
 enum { kBlockLanes = (kBlock + kLanes - 1) / kLanes * kLanes };
 struct BlockVectors {
@@ -208,11 +203,6 @@ static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const flo
   }
 }
 
-// Asks for a row of P that will be written a block later: the stores would wait for memory one cache line after another.
-static inline void prefetch_row(const Plan& plan, const float* row) {
-  for (int64_t j = 0; j < plan.row; j += 16) __builtin_prefetch(row + j, 1);
-}
-
 // Row i of P with dropout applied, and its sums by place. A row of P may end where memory does: the sums, whose vectors
 // reach beyond a row, read the last one from a copy.
 template <class P>
@@ -251,7 +241,8 @@ static void probabilities(const Plan& plan, const Workspace<P>& w, int64_t pair,
     score_block(plan, w, first, count, queries);
     softmax_block(plan, count, w.block, p + first * plan.row);
     for (int64_t i = first; i < first + count; ++i) {
-      if (i + kBlock < plan.n) prefetch_row(plan, p + (i + kBlock) * plan.row);
+      // The next block's stores would wait for memory, one cache line after another.
+      if (i + kBlock < plan.n) prefetch(plan.row, p + (i + kBlock) * plan.row);
       prefetch(plan.d, q + 2 * plan.y_row + i * plan.qkv_row);
       keep_row(plan, w, pair, i, p + i * plan.row);
     }
@@ -295,7 +286,7 @@ static inline void score_gradient_block(const Plan& plan, int64_t pair, int64_t 
   for (int64_t i = 0; i < count; ++i) {
     float* own = dp + i * line;
     if (plan.s.dropout > 0) mask_row(plan, pair, first + i, own, own);
-    pad_row(plan, own);
+    for (int64_t j = plan.n; j < row; ++j) own[j] = 0;
     for (int64_t j = 0; j < row; j += kLanes) products.of_row[i] += load(p + i * row + j) * load(own + j);
   }
   const BlockNumbers total = over_rows(products, plus);

@@ -8,8 +8,8 @@
 //   kRows rows    |  acc   |  acc   |                     broadcast kRows elements of A,
 //                 +--------+--------+                     kRows * kVectors fused multiply-adds
 //
-// A needs no packing because only broadcasts read it: a broadcast costs the same at any stride. The last panel has as many
-// vectors as its columns need.
+// A needs no packing because only broadcasts read it: a broadcast costs the same at any stride. The last panel has as
+// many vectors as its columns need.
 //
 // An element is a number or a pair of them (engine/cpu/precision.h): the tile is the same.
 #pragma once

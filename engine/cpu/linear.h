@@ -45,8 +45,8 @@ static inline const float* weight_row(const LinearShape& s, const float* w, int6
   return w + (column / s.out) * s.w_group + (column % s.out) * s.w_row;
 }
 
-// Packs `count` <= kLanes rows of a weight, `depth` values each, as columns of a panel `width` columns wide; zeros in the
-// other lanes.
+// Packs `count` <= kLanes rows of a weight, `depth` values each, as columns of a panel `width` columns wide; zeros in
+// the other lanes.
 template <class P>
 static inline void pack_columns(int64_t depth, const float* const* rows, int64_t count, typename P::Element* to,
                                 int64_t width) {
@@ -142,8 +142,8 @@ static inline void pack_activations(const WeightTask& task, int64_t rows, const 
 }
 
 // Copies `columns` <= kWeightRows columns of dy next to each other: a stride of many columns would put all of a column
-// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of them,
-// and their sums stay in registers.
+// into a few sets of the cache. Adds the columns' sums to db unless that is null. `whole`: there are kWeightRows of
+// them, and their sums stay in registers.
 template <class P, bool whole>
 static inline void gather_columns(int64_t rows, int64_t some, const float* dy, int64_t dy_row, typename P::Element* to,
                                   float* db) {
@@ -164,6 +164,18 @@ static inline void gather_columns(int64_t rows, int64_t some, const float* dy, i
   for_vectors(columns, [&](int64_t j, int64_t count) { put(db + j, sums[j / kLanes], count, true); });
 }
 
+// Rows that are gathered next, asked for a few at a time, tile by tile: all at once would wait for one another.
+struct Ahead {
+  const float* row;
+  int64_t stride, columns, left, share;
+
+  void ask() {
+    for (int64_t end = max_of(0, left - share); left > end; --left, row += stride) {
+      for (int64_t j = 0; j < columns; j += 16) __builtin_prefetch(row + j, 0, 2);  // into the L2 cache
+    }
+  }
+};
+
 // dW += dy^T x for a task's rectangle, and db for its rows unless null.
 template <class P>
 static void accumulate_weight_task(const LinearShape& s, const WeightTask& task, const float* x, const float* dy,
@@ -177,16 +189,23 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
   for (int64_t first = 0; first < s.rows; first += kSweep) {
     const int64_t rows = min_of(kSweep, s.rows - first), steps = chunks_of(rows, P::kStep);
     pack_activations<P>(task, rows, x + first * s.in, s.in, packed);
+    const int64_t later = max_of(0, min_of(kSweep, s.rows - first - rows)), panels = chunks_of(task.columns, kPanel);
     for (int64_t row = task.row, count; row < end; row += count) {
       const int64_t group = row / s.out, in_group = row % s.out;
       count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
       const auto gather = count == kWeightRows ? gather_columns<P, true> : gather_columns<P, false>;
       gather(rows, count, dy + first * outputs + row, outputs, gathered,
              db == nullptr ? nullptr : db + group * s.b_group + in_group);
+      const bool last = row + count == end;
+      Ahead next = {dy + (last ? (first + rows) * outputs + task.row : first * outputs + row + count), outputs,
+                    kWeightRows, last ? later : rows, chunks_of(rows, panels * chunks_of(count, kRows))};
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
-        multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
-                       min_of(kPanel, task.columns - at), nullptr, true);
+        for (int64_t i = 0; i < count; i += kRows) {
+          next.ask();
+          multiply_panel(min_of(kRows, count - i), View<Element>{gathered + i, 1, kWeightRows}, packed + at * steps,
+                         steps, c + i * s.w_row + at, s.w_row, min_of(kPanel, task.columns - at), nullptr, true);
+        }
       }
     }
   }

@@ -41,7 +41,7 @@ static inline vec load_first(const float* p, int64_t n, float fill = 0) {
 }
 static inline void store_first(float* p, vec x, int64_t n) { memcpy(p, &x, static_cast<size_t>(n) * sizeof(float)); }
 
-// Brings n values into the L1 cache.
+// Brings n values, or the place for them, into the L1 cache.
 static inline void prefetch(int64_t n, const float* from) {
   for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(from + j);
 }

@@ -204,7 +204,7 @@ TEST_F(Emulator, NullStreamIsRefused) {
 
 TEST_F(Emulator, UnusableDevicesAreNamed) {
   EXPECT_EQ(why_unusable(0), "");
-  expect_words(why_unusable(1), {"no GPU number 1", "1 visible"});
+  expect_words(why_unusable(8), {"no GPU number 8", "8 visible"});
   emulator::device_model().driver_version = 0;
   expect_words(why_unusable(0), {"no NVIDIA driver", "--device cpu"});
   emulator::device_model().driver_version = 12040;

@@ -7,51 +7,12 @@
 #include <cmath>
 
 #include "cuda/bf16.cuh"
-#include "cuda/emulator/nccl.h"
 #include "cuda/emulator/watch.h"
 #include "engine/rng.h"
-#include "tests/cuda/emulated.h"
+#include "tests/cuda/emulated_nccl.h"
 
 namespace entangle::gpu {
 namespace {
-
-#define NCCL_CHECK(call)                                                               \
-  do {                                                                                 \
-    const ncclResult_t nccl_result_ = (call);                                          \
-    CHECK(nccl_result_ == ncclSuccess, #call, ": ", ncclGetErrorString(nccl_result_)); \
-  } while (false)
-
-ncclUniqueId new_id() {
-  ncclUniqueId id;
-  NCCL_CHECK(ncclGetUniqueId(&id));
-  return id;
-}
-
-// Device memory of any type.
-template <class T>
-class Memory {
- public:
-  explicit Memory(const std::vector<T>& values) : size_(values.size()) {
-    CUDA_CHECK(cudaMalloc(&data_, bytes()));
-    CUDA_CHECK(cudaMemcpyAsync(data_, values.data(), bytes(), cudaMemcpyHostToDevice, stream()));
-    CUDA_CHECK(cudaStreamSynchronize(stream()));
-  }
-  explicit Memory(size_t size) : size_(size) { CUDA_CHECK(cudaMalloc(&data_, bytes())); }
-  ~Memory() { cudaFree(data_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  T* data() const { return static_cast<T*>(data_); }
-  size_t bytes() const { return size_ * sizeof(T); }
-  std::vector<T> values() const {
-    std::vector<T> values(size_);
-    CUDA_CHECK(cudaMemcpyAsync(values.data(), data_, bytes(), cudaMemcpyDeviceToHost, stream()));
-    return values;
-  }
-
- private:
-  size_t size_;
-  void* data_ = nullptr;
-};
 
 // Ranks that this thread drives, each with a stream.
 class Ranks {

@@ -154,7 +154,28 @@ TEST(DecodePart, HasThePixelsOfTheWholeImage) {
   }
 }
 
-// A pixel of the reduced image is about the mean of those that it stands for.
+// Mean difference of a reduced image from the means of the pixels that its own stand for, where all of these exist.
+double difference_from_means(const Image& whole, const Image& reduced, int64_t reduction) {
+  const int64_t width = whole.width / reduction, height = whole.height / reduction;
+  double sum = 0;
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t x = 0; x < width; ++x) {
+      for (int64_t c = 0; c < 3; ++c) {
+        double mean = 0;
+        for (int64_t k = 0; k < reduction * reduction; ++k) {
+          const int64_t row = y * reduction + k / reduction, column = x * reduction + k % reduction;
+          mean += whole.pixels[static_cast<size_t>((row * whole.width + column) * 3 + c)];
+        }
+        mean /= static_cast<double>(reduction * reduction);
+        sum += std::fabs(mean - reduced.pixels[static_cast<size_t>((y * reduced.width + x) * 3 + c)]);
+      }
+    }
+  }
+  return sum / static_cast<double>(width * height * 3);
+}
+
+// A pixel of the reduced image is about the mean of those that it stands for. Chroma that has fewer samples along one
+// axis than along the other is reduced along both as the library can, and is then coarser.
 TEST(DecodePart, ReducedIsAboutTheMean) {
   const std::string name = "photo.jpg";
   for (const Kind& kind : kKinds) {
@@ -168,17 +189,8 @@ TEST(DecodePart, ReducedIsAboutTheMean) {
       image.decode(DecodeMode::scaled, {0, 0, 157, 203}, reduction, all);
       ASSERT_EQ(all.pixels.width, (157 + reduction - 1) / reduction);
       ASSERT_EQ(all.pixels.height, (203 + reduction - 1) / reduction);
-      double difference = 0;
-      const int64_t width = 157 / reduction, height = 203 / reduction;
-      const Image want =
-          resize(crop(whole, {0, 0, width * reduction, height * reduction}), width, height, Interpolation::bilinear);
-      for (int64_t y = 0; y < height; ++y) {
-        for (int64_t x = 0; x < width * 3; ++x) {
-          difference += std::abs(want.pixels[static_cast<size_t>(y * width * 3 + x)] -
-                                 all.pixels.pixels[static_cast<size_t>(y * all.pixels.width * 3 + x)]);
-        }
-      }
-      EXPECT_LT(difference / static_cast<double>(width * height * 3), 12) << kind.name << " reduced by " << reduction;
+      EXPECT_LT(difference_from_means(whole, all.pixels, reduction), kind.across == kind.down ? 4 : 40)
+          << kind.name << " reduced by " << reduction;
       for (int i = 0; i < 20; ++i) {
         const Region region = drawn(157, 203, rng);
         image.decode(DecodeMode::scaled, region, reduction, part);

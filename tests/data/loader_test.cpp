@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/evaluation_images.h"
 #include "engine/check.h"
 #include "tests/data/every_augmentation.h"
 #include "tests/expect_error.h"

@@ -196,6 +196,32 @@ TEST_F(Experiments, EverySubnetScoredIsDrawnAndTheFrontMarked) {
   expect_page(std::stoul(page().substr(at + 8)), 1);
 }
 
+TEST_F(Experiments, SearchesAreComparedOverSeedsAndGoOnWhereTheyWere) {
+  const std::string more = "SEEDS='0 1' MAX_PARAMS=1M";
+  const ShellResult result = run_experiment("compare_searches", more);
+  ASSERT_EQ(result.status, 0) << result.text;
+  expect_page(3, 2);
+  const std::string before = page(), front = read_raw(dir.path("out/page-front.md"));
+  for (const char* row : {"| evolution | 2 | 8 | ", "| evolution, predictor | 2 | 8 | ", "| random | 2 | 8 | "}) {
+    EXPECT_NE(before.find(row), std::string::npos) << row << " in " << before;
+  }
+  EXPECT_NE(front.find("| NSGA-II | 2 | 8 | "), std::string::npos) << front;
+  EXPECT_NE(front.find(" | 2 of 2 | – |\n\n![page-front](page-front.svg)"), std::string::npos)
+      << "random search is as good as itself in every seed: " << front;
+  const ShellResult again = run_experiment("compare_searches", more);
+  EXPECT_EQ(again.status, 0) << again.text;
+  EXPECT_EQ(page(), before);
+  const std::string report = "${ENTANGLE_PROGRAMS:-./}report_experiment searches --output " + dir.path("x") + " ";
+  const std::string work = dir.path("work/");
+  expect_one_line(run_shell(report + "a=" + work + "evolution-0 b=" + work + "nsga2-0"),
+                  "has other objectives or limits than the first search");
+  expect_one_line(run_shell(report + "a=" + work + "evolution-0," + work + "evolution-1 b=" + work + "random-0"),
+                  "b has 1 seeds, a 2");
+  std::string log = read_raw(work + "random-0/search.jsonl");
+  write_raw(work + "random-0/search.jsonl", log.substr(0, log.rfind("{\"end\"")));
+  expect_one_line(run_shell(report + "a=" + work + "random-0"), "its search is not finished");
+}
+
 TEST_F(Experiments, SayWhatIsMissing) {
   expect_one_line(run_experiment("plot_front", "ENTANGLE_PROGRAMS=" + dir.root()), "run make");
   EXPECT_FALSE(std::filesystem::exists(dir.path("work")));

@@ -8,6 +8,7 @@
 #include "tests/search/small_search.h"
 #include "tests/small_supernet.h"
 #include "tests/temporary_directory.h"
+#include "tools/common/correlation.h"
 #include "tools/common/model_costs.h"
 #include "tools/common/search_report.h"
 
@@ -17,17 +18,6 @@ namespace {
 using namespace small_search;
 
 SearchSpace net_space() { return {{1, 3}, {8, 24}, {1, 2}, {1, 3}}; }
-
-TEST(RankCorrelation, AveragesTiesAndHasTheSignOfTheOrder) {
-  EXPECT_DOUBLE_EQ(rank_correlation({1, 2, 30}, {2, 4, 5}), 1);
-  EXPECT_DOUBLE_EQ(rank_correlation({1, 2, 3}, {3, 2, 1}), -1);
-  // Ranks 0, 1.5, 1.5, 3 and 0, 2, 1, 3: covariance 4.5, variances 4.5 and 5.
-  EXPECT_DOUBLE_EQ(rank_correlation({1, 2, 2, 3}, {1, 3, 2, 4}), 4.5 / std::sqrt(4.5 * 5));
-  EXPECT_TRUE(std::isnan(rank_correlation({1, 1}, {1, 2})));
-  EXPECT_THROW(rank_correlation({1}, {1, 2}), Error);
-  EXPECT_DOUBLE_EQ(mean_relative_error({11, 18}, {10, 20}), 0.1);
-  EXPECT_THROW(mean_relative_error({}, {}), Error);
-}
 
 TEST(Latency, TheTableIsMeasuredOncePerKey) {
   TemporaryDirectory dir;

@@ -83,7 +83,8 @@ std::vector<Moment> moments_of_a_run(int epochs) {
       all.push_back({step, epoch, step == first + 1 ? std::max(0, epoch - 1) : epoch});  // is its step?
       all.insert(all.end(), 2, {step, epoch, epoch});                                    // its loss; its gradient
     }
-    all.insert(all.end(), 3, {first + kEpochSteps, epoch, epoch});  // held-out images of three subnets
+    all.insert(all.end(), 3 + 8,
+               {first + kEpochSteps, epoch, epoch});  // held-out images: landmarks, two a size quarter
   }
   const int steps = kEpochSteps * epochs;
   all.push_back({steps, epochs, epochs - 1});         // was it asked to stop?

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/communicator_mpi.h"
@@ -71,6 +73,20 @@ class Ranks : public Programs {
     std::vector<pid_t> all;
     for (pid_t process = 0; in >> process;) all.push_back(process);
     return all;
+  }
+
+  // Whether all of them have ended within half a minute: a launcher does not wait until those that it killed have given their
+  // memory back. One that nobody has waited for yet has ended all the same.
+  static bool end_soon(const std::vector<pid_t>& processes) {
+    const auto lives = [](pid_t process) {
+      const std::string state = read_raw("/proc/" + std::to_string(process) + "/stat");
+      const size_t name_ends = state.rfind(')');
+      return name_ends != std::string::npos && state[name_ends + 2] != 'Z';
+    };
+    for (int i = 0; i < 3000 && std::any_of(processes.begin(), processes.end(), lives); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return std::none_of(processes.begin(), processes.end(), lives);
   }
 };
 

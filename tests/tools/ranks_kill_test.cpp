@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/check.h"
 #include "engine/rng.h"
 #include "nn/checkpoint.h"
 #include "tests/tools/ranks_fixture.h"
@@ -21,21 +22,18 @@ using Seconds = std::chrono::duration<double>;
 
 class KilledRanks : public Ranks {
  protected:
-  static constexpr int kRanks = 4;
+  static constexpr int kRanks = 4, kEpochs = 40, kSteps = 2 * kEpochs;
 
   std::vector<std::string> command(const std::string& output, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> words = {"--epochs", "40", "--deterministic-reduce", "--no-report"};
+    std::vector<std::string> words = {"--epochs", std::to_string(kEpochs), "--deterministic-reduce", "--no-report"};
     words.insert(words.end(), {"--set", "TRAIN.average_decay=0.9", "--rank-timeout", "20"});
     words.insert(words.end(), more.begin(), more.end());
     return of_32(kRanks, output, words);
   }
 
-  bool is_locked(const std::string& output) const {
-    return run({"/bin/sh", "-c", "[ -f " + output + "/lock ] && ! flock -n " + output + "/lock true"}).status == 0;
-  }
-
-  // Kills a rank after so many seconds; returns when the launcher and all ranks have ended.
-  void start_and_kill(const std::string& output, double seconds, size_t rank) const {
+  // Kills a rank once the log has so many lines, or without any after so many seconds; returns when the launcher and all
+  // ranks have ended.
+  void start_and_kill(const std::string& output, int64_t lines, double seconds, size_t rank) const {
     const Clock::time_point begin = Clock::now();
     Running running(dir.root(), command(output));
     std::vector<pid_t> processes;
@@ -44,14 +42,16 @@ class KilledRanks : public Ranks {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     ASSERT_EQ(processes.size(), static_cast<size_t>(kRanks));
-    std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(Seconds(seconds)));
+    if (lines > 0) {
+      ASSERT_TRUE(wait_for_lines(dir.path(output + "/log.jsonl"), lines));
+    } else {
+      std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(Seconds(seconds)));
+    }
     kill(processes[rank], SIGKILL);
     const Clock::time_point killed = Clock::now();
     running.wait();
-    while (is_locked(output) && Clock::now() - killed < Seconds(30)) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    EXPECT_LT(Clock::now() - killed, Seconds(30)) << "all end";
+    EXPECT_TRUE(end_soon(processes));
+    EXPECT_LT(Clock::now() - killed, Seconds(30));
   }
 
   void expect_same_run(const std::string& output, const std::string& whole) const {
@@ -72,22 +72,22 @@ class KilledRanks : public Ranks {
 };
 
 TEST_F(KilledRanks, GoOnToTheSameBits) {
-  const Clock::time_point begin = Clock::now();
   ASSERT_EQ(run(command("whole")).status, 0);
-  const double length = Seconds(Clock::now() - begin).count();
   const char* const asked = std::getenv("ENTANGLE_KILLS");
   const int kills = asked == nullptr ? 3 : std::atoi(asked);
   ASSERT_GT(kills, 0);
   Rng rng(11, Stream::synthetic, 0);
   for (int i = 0; i < kills; ++i) {
-    const double after = length * rng.uniform(0, 1);
+    // Every third one while the processes start.
+    const int64_t lines = i % 3 == 2 ? 0 : 1 + static_cast<int64_t>(rng.below(kSteps));
+    const double seconds = rng.uniform(0, 1);
     const size_t rank = static_cast<size_t>(rng.below(kRanks));
     const std::string output = "run" + std::to_string(i);
-    start_and_kill(output, after, rank);
+    start_and_kill(output, lines, seconds, rank);
     const bool saved = std::filesystem::exists(checkpoint(output));
-    std::string step = "none";
-    if (saved) step = read_checkpoint_metadata(checkpoint(output)).at("step");
-    std::printf("killed rank %zu after %.2f of %.2f s; checkpoint of step %s\n", rank, after, length, step.c_str());
+    const std::string step = saved ? read_checkpoint_metadata(checkpoint(output)).at("step") : "none";
+    const std::string moment = lines > 0 ? concat("after step ", lines) : concat("after ", seconds, " s");
+    std::printf("killed rank %zu %s; checkpoint of step %s\n", rank, moment.c_str(), step.c_str());
     const bool begun = saved || std::filesystem::exists(dir.path(output + "/config.yaml"));
     const Outcome outcome =
         run(command(output, begun ? std::vector<std::string>{"--resume"} : std::vector<std::string>{}));

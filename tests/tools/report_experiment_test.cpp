@@ -12,16 +12,6 @@
 namespace entangle {
 namespace {
 
-TEST(KendallTau, CountsPairsAndLeavesTiesOut) {
-  EXPECT_EQ(kendall_tau({1, 2, 3, 4}, {10, 20, 30, 40}), 1);
-  EXPECT_EQ(kendall_tau({1, 2, 3, 4}, {4, 3, 2, 1}), -1);
-  EXPECT_NEAR(kendall_tau({1, 2, 3, 4}, {1, 2, 4, 3}), (5.0 - 1) / 6, 1e-12);
-  // Of six pairs one is tied in the first list and another one in the second; the other four agree.
-  EXPECT_NEAR(kendall_tau({1, 1, 2, 3}, {1, 2, 3, 3}), 4 / std::sqrt(5.0 * 5.0), 1e-12);
-  EXPECT_TRUE(std::isnan(kendall_tau({1, 1}, {1, 2})));
-  EXPECT_THROW(kendall_tau({1}, {1, 2}), Error);
-}
-
 TEST(SpreadText, IsMeanAndRange) {
   EXPECT_EQ(spread_text({84.216}, 2), "84.22");
   EXPECT_EQ(spread_text({1, 4, 2.5}, 1), "2.5 (1.0 to 4.0)");
@@ -50,7 +40,7 @@ class ExperimentReports : public Programs {};
 
 TEST_F(ExperimentReports, ARunIsReadBackEpochByEpoch) {
   expect_trains("run", {"--epochs", "2", "--set", "TRAIN.strategy=sandwich"});
-  const RunRecord run = read_run(dir.path("run"));
+  const RunRecord run = read_training(dir.path("run"));
   const auto records = log_records(dir.path("run/log.jsonl"));
   ASSERT_EQ(run.epochs.size(), 2u);
   double loss = 0;
@@ -67,11 +57,11 @@ TEST_F(ExperimentReports, ARunIsReadBackEpochByEpoch) {
   size_t end = 0;
   for (int i = 0; i < kStepsPerEpoch; ++i) end = log.find('\n', end) + 1;
   write_raw(dir.path("run/log.jsonl"), log.substr(0, end));
-  expect_error(error_of([&] { read_run(dir.path("run")); }), {"is at epoch 1 of 2", "finish it"});
+  expect_error(error_of([&] { read_training(dir.path("run")); }), {"is at epoch 1 of 2", "finish it"});
   write_raw(dir.path("run/log.jsonl"), log.substr(0, log.rfind("{\"step\":20")));
-  expect_error(error_of([&] { read_run(dir.path("run")); }), {"its checkpoint is not of its log's last step 19"});
+  expect_error(error_of([&] { read_training(dir.path("run")); }), {"its checkpoint is not of its log's last step 19"});
   write_raw(dir.path("run/log.jsonl"), "{\"step\":1}\n");
-  expect_error(error_of([&] { read_run(dir.path("run")); }), {"log.jsonl: line 1: ", "epoch"});
+  expect_error(error_of([&] { read_training(dir.path("run")); }), {"log.jsonl: line 1: ", "epoch"});
   expect_user_error({"report_experiment", "curves", "--output", "x", "label"},
                     {"'label' is not of the form LABEL=DIR"});
   expect_user_error({"report_experiment", "front", "--output", "x", "--run", "run"}, {"cannot read", "search.jsonl"});

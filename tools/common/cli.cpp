@@ -16,6 +16,7 @@
 
 #include "engine/check.h"
 #include "engine/device.h"
+#include "engine/launcher.h"
 #include "engine/parallel.h"
 
 namespace entangle {
@@ -41,10 +42,11 @@ void print_error(std::string message) {
 
 // Of the processes that a launcher started.
 bool is_first() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "RANK"}) {
-    if (const char* rank = std::getenv(variable)) return std::strcmp(rank, "0") == 0;
+  try {
+    return launched().rank == 0;
+  } catch (const Error&) {
+    return true;  // and what is wrong with its variables is told
   }
-  return true;
 }
 
 // What all ranks meet the first one tells. It ends, and the launcher then ends the others, which keep quiet until then.
@@ -119,7 +121,9 @@ int64_t parse_number(const std::string& text) {
 Program::Program(const std::string& summary, const std::string& examples) : app_(summary) {
   app_.footer("\nExamples:\n" + examples);
   app_.set_version_flag("--version", kVersion);
-  app_.add_option("--device", device_, "cpu, cuda or cuda:N; a real GPU when one can be used, else cpu")
+  app_.add_option("--device", device_,
+                  "cpu, cuda or cuda:N; a real GPU when one can be used, else cpu. Of several processes on a "
+                  "machine each takes the GPU of its number")
       ->check(device_name());
   app_.add_option("--threads", threads_, "threads, 0 for every core")->check(CLI::Range(0, 4096));
   app_.add_option("--seed", seed_, "seed of everything drawn at random")->check(whole_number())->type_name("N");
@@ -179,7 +183,8 @@ void Program::tensorboard_option() {
 
 void Program::apply_common() {
   if (device_.empty()) device_ = has_gpu() ? "cuda" : "cpu";
-  if (device_ != "cpu") select_cuda(device_ == "cuda" ? 0 : static_cast<int>(parse_number(device_.substr(5))));
+  if (device_ == "cuda") select_cuda(gpu_of(launched(), visible_gpus()));
+  if (device_.rfind("cuda:", 0) == 0) select_cuda(static_cast<int>(parse_number(device_.substr(5))));
   set_threads(threads_ > 0 ? threads_ : default_threads());
 }
 
@@ -217,12 +222,12 @@ void watch_for_interrupts() {
 
 bool interrupted() { return interrupt_signal != 0; }
 
-std::unique_ptr<Communicator> join_ranks(double timeout) {
+std::unique_ptr<Communicator> join_ranks(double timeout, DeviceKind device) {
   CommunicatorOptions options;
   options.timeout = timeout;
   options.timeout_when_asked = std::min(timeout, options.timeout_when_asked);
   options.asked_to_stop = interrupted;
-  std::unique_ptr<Communicator> ranks = join_processes(options);
+  std::unique_ptr<Communicator> ranks = join_processes(options, device);
   CHECK(ranks->first() || std::freopen("/dev/null", "w", stdout) != nullptr, "cannot open /dev/null");
   return ranks;
 }

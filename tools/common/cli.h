@@ -83,7 +83,8 @@ void watch_for_interrupts();
 bool interrupted();
 
 // The processes that a launcher started with this one (engine/communicator.h). An interrupt shortens how long they wait for
-// one another, which is `timeout` seconds otherwise. From here on the first one alone is heard on stdout.
-std::unique_ptr<Communicator> join_ranks(double timeout);
+// one another, which is `timeout` seconds otherwise. `device`: where they sum numbers. From here on the first one alone is heard
+// on stdout.
+std::unique_ptr<Communicator> join_ranks(double timeout, DeviceKind device = DeviceKind::cpu);
 
 }  // namespace entangle

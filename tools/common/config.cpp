@@ -151,6 +151,8 @@ Bindings search_bindings(Config& c) {
       {"SEARCH", "max_latency_ms", &o.max_latency_ms, {0, 1e9}},
       {"SEARCH", "objectives", &o.objectives},
       {"SEARCH", "early_stop", &o.early_stop},
+      {"SEARCH", "predictor", &o.predictor},
+      {"SEARCH", "predictor_pool", &o.predictor_pool, {1, 1e6}},
       {"SEARCH", "batch_size", &c.search.batch_size, {1, 65536}},
       {"SEARCH", "images", &c.search.images, {1, kMany}},
   };

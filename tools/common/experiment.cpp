@@ -44,7 +44,7 @@ void check_finished(const RunRecord& run, int64_t steps, int64_t epoch) {
 
 }  // namespace
 
-RunRecord read_run(const std::string& path) {
+RunRecord read_training(const std::string& path) {
   RunRecord run;
   run.path = path;
   run.config = load_config(path + "/config.yaml");
@@ -127,21 +127,6 @@ std::vector<Architecture> spread_architectures(const Config& config, int64_t cou
   std::stable_sort(chosen.begin(), chosen.end(),
                    [&](const Architecture& a, const Architecture& b) { return params(a) < params(b); });
   return chosen;
-}
-
-double kendall_tau(const std::vector<double>& a, const std::vector<double>& b) {
-  CHECK(a.size() == b.size(), "Kendall's tau of ", a.size(), " and ", b.size(), " values");
-  const auto order = [](double x, double y) { return (x > y) - (x < y); };
-  double agreement = 0, untied_a = 0, untied_b = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) {
-      const int in_a = order(a[i], a[j]), in_b = order(b[i], b[j]);
-      agreement += in_a * in_b;
-      untied_a += in_a != 0;
-      untied_b += in_b != 0;
-    }
-  }
-  return agreement / std::sqrt(untied_a * untied_b);
 }
 
 std::string spread_text(const std::vector<double>& values, int digits) {

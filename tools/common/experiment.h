@@ -29,7 +29,7 @@ struct RunRecord {
 };
 
 // Reads DIR/config.yaml and DIR/log.jsonl. Throws Error when the run is missing, or has not come to its last step.
-RunRecord read_run(const std::string& path);
+RunRecord read_training(const std::string& path);
 
 // The completely scored candidates of DIR/search.jsonl, in its order. Throws Error when there are none.
 std::vector<Candidate> read_candidates(const std::string& path);
@@ -37,13 +37,9 @@ std::vector<Candidate> read_candidates(const std::string& path);
 // `images` of the data set's test images, evenly spread; 0: all.
 EvaluationSet test_images(const Config& config, const DataSource& source, int64_t images);
 
-// The smallest, the largest, and between them architectures at evenly spaced numbers of parameters, by rising number: of a
-// thousand random ones the nearest. Throws Error when count < 2, or the space has too few.
+// The smallest, the largest, and between them architectures at evenly spaced numbers of parameters, by rising number:
+// of a thousand random ones the nearest. Throws Error when count < 2, or the space has too few.
 std::vector<Architecture> spread_architectures(const Config& config, int64_t count, uint64_t seed);
-
-// Kendall's tau-b: 1 when both order alike, -1 when they order in opposite ways, ties left out of both; NaN when either list is
-// constant. Lists of equal length.
-double kendall_tau(const std::vector<double>& a, const std::vector<double>& b);
 
 // "84.21", or of several values their mean and range, "84.21 (84.10 to 84.33)".
 std::string spread_text(const std::vector<double>& values, int digits);

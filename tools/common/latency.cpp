@@ -129,17 +129,6 @@ std::string words(const std::vector<Number>& list) {
   return text;
 }
 
-// Ranks from 0; of equal values the mean of theirs.
-std::vector<double> ranks(const std::vector<double>& values) {
-  std::vector<double> out;
-  for (const double value : values) {
-    const auto below = std::count_if(values.begin(), values.end(), [&](double x) { return x < value; });
-    const auto equal = std::count(values.begin(), values.end(), value);
-    out.push_back(static_cast<double>(below) + static_cast<double>(equal - 1) / 2);
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string latency_key(const Supernet& supernet, const SearchSpace& space, int64_t batch) {
@@ -226,27 +215,6 @@ std::vector<int64_t> measure_subnets(const Supernet& supernet, const std::vector
     }
   }
   return best;
-}
-
-double rank_correlation(const std::vector<double>& a, const std::vector<double>& b) {
-  CHECK(a.size() == b.size() && !a.empty(), "rank correlation of ", a.size(), " and ", b.size(), " values");
-  const std::vector<double> x = ranks(a), y = ranks(b);
-  const double mean = static_cast<double>(a.size() - 1) / 2;  // of ranks, whatever the values
-  double xy = 0, xx = 0, yy = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    xy += (x[i] - mean) * (y[i] - mean);
-    xx += (x[i] - mean) * (x[i] - mean);
-    yy += (y[i] - mean) * (y[i] - mean);
-  }
-  return xy / std::sqrt(xx * yy);
-}
-
-double mean_relative_error(const std::vector<double>& predicted, const std::vector<double>& measured) {
-  CHECK(predicted.size() == measured.size() && !measured.empty(), "relative error of ", predicted.size(), " and ",
-        measured.size(), " values");
-  double sum = 0;
-  for (size_t i = 0; i < measured.size(); ++i) sum += std::fabs(predicted[i] - measured[i]) / measured[i];
-  return sum / static_cast<double>(measured.size());
 }
 
 }  // namespace entangle

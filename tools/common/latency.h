@@ -31,22 +31,17 @@ using LatencyProgress = std::function<void(int64_t done, int64_t total)>;
 LatencyTable measure_latency(const Supernet& supernet, const SearchSpace& space, int64_t batch,
                              const LatencyProgress& progress = nullptr);
 
-// The table of this key in the file `path`, which holds one for each key; when it is not there yet it is measured and added.
-// Throws Error when the file exists and does not hold latencies.
+// The table of this key in the file `path`, which holds one for each key; when it is not there yet it is measured and
+// added. Throws Error when the file exists and does not hold latencies.
 LatencyTable latency_table(const std::string& path, const Supernet& supernet, const SearchSpace& space, int64_t batch,
                            const LatencyProgress& progress = nullptr);
 
-// The other costs with latency added. It is rounded to a five-hundredth of the slowest block, far below what it is known to,
-// so that sums of blocks repeat and limits stay countable.
+// The other costs with latency added. It is rounded to a five-hundredth of the slowest block, far below what it is
+// known to, so that sums of blocks repeat and limits stay countable.
 CostTable with_latency(const CostTable& costs, const LatencyTable& latency);
 
 // Nanoseconds of whole forward passes of cut-out subnets, in their order.
 std::vector<int64_t> measure_subnets(const Supernet& supernet, const std::vector<Architecture>& architectures,
                                      int64_t batch, const LatencyProgress& progress = nullptr);
-
-// Spearman's rank correlation, ranks of equal values averaged; NaN when either list is constant. Mean of
-// |predicted - measured| / measured.
-double rank_correlation(const std::vector<double>& a, const std::vector<double>& b);
-double mean_relative_error(const std::vector<double>& predicted, const std::vector<double>& measured);
 
 }  // namespace entangle

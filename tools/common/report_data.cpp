@@ -174,6 +174,8 @@ std::optional<Candidate> candidate_in(const json& object) {
   candidate.images = whole(object, "images", 0);
   candidate.generation = whole(object, "generation", 0);
   candidate.stopped = object.contains("stopped") && object["stopped"] == true;
+  const double predicted = number(object, "predicted");
+  if (std::isfinite(predicted)) candidate.predicted = predicted;
   candidate.costs = {whole(object, "params", 0), whole(object, "macs", 0), whole(object, "activation_bytes", 0),
                      whole(object, "latency_ns", 0)};
   return candidate;

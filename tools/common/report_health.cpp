@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "engine/check.h"
+#include "tools/common/correlation.h"
 #include "tools/common/html.h"
-#include "tools/common/latency.h"
 #include "tools/common/progress.h"
 
 namespace entangle {
@@ -105,6 +105,7 @@ Finding judge_lead(const RunData& run) {
   std::pair<std::string, double> rival = {"", -1};
   std::string figures;
   for (const auto& [name, accuracy] : last) {
+    if (name.rfind("quarter_", 0) == 0) continue;
     if (name != "largest" && accuracy > rival.second) rival = {name, accuracy};
     figures += (figures.empty() ? "" : ", ") + name + " " + percent(accuracy);
   }
@@ -121,13 +122,16 @@ Finding judge_lead(const RunData& run) {
           state + (lead == 0 ? " as so few images can tell (" : " than so few images can tell (") + figures + ")."};
 }
 
-// Over the whole training, epoch by epoch.
+// Over the whole training, epoch by epoch: quarters of the subnets by size, or the smallest and the largest.
 Finding judge_epochs(const RunData& run) {
   const std::string question = "Did large subnets fall behind small ones in held-out accuracy?";
+  const bool quarters = !run.log.held_out.empty() && run.log.held_out.back().accuracy.count("quarter_1") > 0;
+  const std::string kind = quarters ? " quarter" : "";
   int64_t epochs = 0, behind = 0, ahead = 0, last = 0;
   double error = 0;
   for (const HeldOutRecord& record : run.log.held_out) {
-    const auto small = record.accuracy.find("smallest"), large = record.accuracy.find("largest");
+    const auto small = record.accuracy.find(quarters ? "quarter_1" : "smallest");
+    const auto large = record.accuracy.find(quarters ? "quarter_4" : "largest");
     if (small == record.accuracy.end() || large == record.accuracy.end()) continue;
     ++epochs;
     error = kErrors * difference_error(small->second, large->second, health_images(run));
@@ -142,11 +146,10 @@ Finding judge_epochs(const RunData& run) {
       format("; in the last a difference counts from %.1f points, two standard errors", 100 * error);
   if (behind == 0)  // nor was it often ahead: then noise may hide that it is behind
     return {ahead * 2 > epochs ? Verdict::good : Verdict::unclear, question,
-            concat("No: after none of ", epochs, epochs == 1 ? " epoch" : " epochs",
-                   " was the largest clearly behind the smallest (it was ahead after ", ahead, counts, ").")};
-  const std::string answer =
-      concat("after ", behind, " of ", epochs, " epochs the largest was clearly behind the smallest, last after epoch ",
-             last, ".");
+            concat("No: after none of ", epochs, epochs == 1 ? " epoch" : " epochs", " was the largest", kind,
+                   " clearly behind the smallest (it was ahead after ", ahead, counts, ").")};
+  const std::string answer = concat("after ", behind, " of ", epochs, " epochs the largest", kind,
+                                    " was clearly behind the smallest, last after epoch ", last, ".");
   const bool early = last * 2 <= run.log.held_out.back().epoch;
   return {early ? Verdict::good : Verdict::bad, question, (early ? "Only early: " : "Yes: ") + answer};
 }
@@ -200,8 +203,8 @@ Finding judge_search(const RunData& run) {
                    ".")};
   const double correlation = rank_correlation(params, accuracy);
   if (!std::isfinite(correlation)) return {Verdict::unknown, question, "They are all of one size, or of one accuracy."};
-  // Spearman's correlation of two unrelated lists of n has variance 1 / (n - 1). Within limits a weak negative one need not be
-  // ill: deep and narrow subnets against shallow and wide ones.
+  // Spearman's correlation of two unrelated lists of n has variance 1 / (n - 1). Within limits a weak negative one need
+  // not be ill: deep and narrow subnets against shallow and wide ones.
   const double error = kErrors / std::sqrt(static_cast<double>(params.size() - 1));
   const std::string figures = format(
       "rank correlation of parameters and accuracy %.2f over the %zu candidates of the first, random generation that "

@@ -90,17 +90,33 @@ PlotSeries accuracy_series(const RunData& run, const std::string& subnet) {
   return series;
 }
 
+// Subnets that are followed while a run trains, by their keys in the log and their names.
+struct Followed {
+  std::string title;
+  std::vector<std::pair<std::string, std::string>> subnets;
+};
+
+std::vector<Followed> all_followed() {
+  return {{"Held-out accuracy",
+           {{"largest", "largest"}, {"middle", "middle"}, {"smallest", "smallest"}, {"subnet", "subnet"}}},
+          {"Held-out accuracy by size",
+           {{"quarter_4", "largest quarter"},
+            {"quarter_3", "third"},
+            {"quarter_2", "second"},
+            {"quarter_1", "smallest quarter"}}}};
+}
+
 // Of one run a plot of all subnets; of several a plot for each subnet.
-std::string accuracy_figures(const std::vector<RunData>& runs) {
-  const std::vector<std::string> known = {"largest", "middle", "smallest", "subnet"};
+std::string accuracy_figures(const std::vector<RunData>& runs, const Followed& followed) {
   std::string figures;
-  Plot together = {"Held-out accuracy", {"step"}, {"top-1, %"}, {}};
-  for (size_t subnet = 0; subnet < known.size(); ++subnet) {
-    Plot plot = {"Held-out accuracy, " + known[subnet], {"step"}, {"top-1, %"}, {}};
+  Plot together = {followed.title, {"step"}, {"top-1, %"}, {}};
+  for (size_t subnet = 0; subnet < followed.subnets.size(); ++subnet) {
+    const auto& [key, name] = followed.subnets[subnet];
+    Plot plot = {followed.title + ", " + name, {"step"}, {"top-1, %"}, {}};
     for (size_t i = 0; i < runs.size(); ++i) {
-      PlotSeries series = accuracy_series(runs[i], known[subnet]);
+      PlotSeries series = accuracy_series(runs[i], key);
       if (series.points.empty()) continue;
-      series.name = runs.size() == 1 ? known[subnet] : runs[i].name;
+      series.name = runs.size() == 1 ? name : runs[i].name;
       series.colour = static_cast<int>(runs.size() == 1 ? subnet : i);
       (runs.size() == 1 ? together : plot).series.push_back(std::move(series));
     }
@@ -111,7 +127,8 @@ std::string accuracy_figures(const std::vector<RunData>& runs) {
 
 std::string accuracy_table(const RunData& run) {
   std::vector<std::string> names, head = {"epoch", "step"};
-  for (const char* name : {"smallest", "middle", "largest", "subnet"}) {
+  for (const char* name :
+       {"smallest", "middle", "largest", "subnet", "quarter_1", "quarter_2", "quarter_3", "quarter_4"}) {
     for (const HeldOutRecord& record : run.log.held_out) {
       if (record.accuracy.count(name) == 0 || std::count(names.begin(), names.end(), name) > 0) continue;
       names.push_back(name);
@@ -175,7 +192,9 @@ std::string draw_verdict(const std::vector<std::pair<std::string, std::vector<Dr
 std::string training_section(const std::vector<RunData>& runs) {
   std::string figures;
   for (const Quantity& quantity : quantities()) figures += curve_figure(runs, quantity);
-  figures = accuracy_figures(runs) + figures;
+  std::string accuracies;
+  for (const Followed& followed : all_followed()) accuracies += accuracy_figures(runs, followed);
+  figures = accuracies + figures;
   if (figures.empty()) return paragraph("No training is logged, so there are no curves.");
   std::string out = grid(figures);
   if (runs.size() == 1)

@@ -1,9 +1,11 @@
 #include "tools/common/search_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "engine/check.h"
+#include "tools/common/correlation.h"
 #include "tools/common/progress.h"
 
 namespace entangle {
@@ -90,6 +92,18 @@ void report_work(const SearchResult& result, const RankingWork& work, int64_t im
                 100 * static_cast<double>(work.unshared - work.blocks) / static_cast<double>(work.unstopped));
   }
   std::printf("\n");
+}
+
+void report_predictions(const SearchResult& result) {
+  std::vector<double> predicted, scored;
+  for (const Candidate& candidate : result.candidates) {
+    if (!candidate.predicted || candidate.stopped) continue;
+    predicted.push_back(*candidate.predicted);
+    scored.push_back(candidate.accuracy);
+  }
+  const double tau = kendall_tau(predicted, scored);
+  std::printf("%zu candidates were predicted and then scored completely: ", scored.size());
+  std::printf(std::isfinite(tau) ? "Kendall's tau-b %.3f\n" : "too few to order\n", tau);
 }
 
 void report_best(const SearchResult& result, int64_t images) {

@@ -21,13 +21,18 @@ struct NamedResult {
   SearchResult result;
 };
 
-// A Markdown table: for each search its candidates, images looked at, the best accuracy and the share of the box of accuracy
-// and costs that its front covers, all on one scale (FrontScale), whose costs range over what meets the limits.
+// A Markdown table: for each search its candidates, images looked at, the best accuracy and the share of the box of
+// accuracy and costs that its front covers, all on one scale (FrontScale), whose costs range over what meets the
+// limits.
 std::string comparison_table(const std::vector<NamedResult>& searches, const std::vector<Metric>& objectives,
                              const std::vector<Range>& ranges);
 
 // Prints how many candidates were given up, and what that and shared beginnings saved. `images` rank a candidate.
 void report_work(const SearchResult& result, const RankingWork& work, int64_t images);
+
+// Prints how well the scored candidates had been ordered by what was predicted of them. Those that were given up do not
+// count.
+void report_predictions(const SearchResult& result);
 
 // Prints the winner.
 void report_best(const SearchResult& result, int64_t images);

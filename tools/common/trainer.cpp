@@ -67,13 +67,6 @@ LoaderOptions loader_options(const Config& config, const Communicator& ranks) {
   return options;
 }
 
-// The three subnets that stand for the space, with the keys they have in the log; or the only one.
-std::vector<std::pair<const char*, Architecture>> landmarks(const Config& config) {
-  if (config.subnet) return {{"subnet", config.model.dense}};
-  const SearchSpace& space = config.space;
-  return {{"smallest", space.smallest()}, {"middle", space.middle()}, {"largest", space.largest()}};
-}
-
 // Where a step's numbers lie in its readback: behind the gradient's squares the losses, of each subnet one for each part of
 // the batch.
 constexpr size_t kSquaresAt = 0;
@@ -124,8 +117,8 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       strategy_(config.train.strategy, config.space, config.train.epochs * steps_per_epoch_, config.train.seed),
       adamw_(adamw_options(config.train)),
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
-  CHECK(ranks.size() == 1 || device == DeviceKind::cpu,
-        "several processes train on processors alone: use --device cpu");
+  CHECK(ranks.size() == 1 || ranks.device() == device, "training is on ", name_of(device),
+        ", where these processes add up nothing");
   // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
   const bool whole = ranks.size() == 1 && parts_ == 1;
   CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
@@ -152,9 +145,9 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   }
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
-    health_ =
-        std::make_unique<EvaluationSet>(source_.train, source_, spread(split_.held_out, config.train.health_images),
-                                        config.model.image_size, EvaluationSet::Keep::yes);
+    health_ = std::make_unique<SupernetHealth>(
+        config_, EvaluationSet(source_.train, source_, spread(split_.held_out, config.train.health_images),
+                               config.model.image_size, EvaluationSet::Keep::yes));
   }
   for (auto& numbers : numbers_) numbers = std::make_shared<Readback>(loss_at(parts_ * subnets()), device);
   at_step(step_, [&] { check_together(); });
@@ -248,16 +241,9 @@ std::unique_ptr<WeightAverage::InPlace> Trainer::averaged() {
   return average_ == nullptr ? nullptr : std::make_unique<WeightAverage::InPlace>(supernet_, *average_);
 }
 
-// Held-out accuracy of the landmarks, as JSON for the log and as words for people.
-std::string Trainer::health_report(std::string& summary) {
+HealthRecord Trainer::look_at_health() {
   const auto in_place = averaged();
-  nlohmann::ordered_json json;
-  for (const auto& [name, architecture] : landmarks(config_)) {
-    const Evaluation evaluation = evaluate(supernet_, architecture, *health_, kEvaluationBatch, &ranks_);
-    json[name] = evaluation.accuracy();
-    summary += format("  %s %.1f %%", name, 100 * evaluation.accuracy());
-  }
-  return json.dump();
+  return health_->look(supernet_, ranks_);
 }
 
 void Trainer::settle(const Step& step, Progress* progress) {
@@ -293,13 +279,17 @@ void Trainer::settle(const Step& step, Progress* progress) {
     record["waited"] = step.waited;
   }
   const bool epoch_ends = step.number % steps_per_epoch_ == 0;
-  std::string health;
+  HealthRecord health;
   if (epoch_ends) check_weights(first);
-  if (epoch_ends && health_ != nullptr) record["held_out"] = nlohmann::ordered_json::parse(health_report(health));
+  if (epoch_ends && health_ != nullptr) {
+    health = look_at_health();
+    record["held_out"] = health.held_out;
+  }
   if (progress != nullptr) {
     log_->append(record.dump());
     progress->update(step.number, state);
-    if (epoch_ends) progress->line(state + (health.empty() ? "" : "  held-out:" + health));
+    if (epoch_ends) progress->line(state + (health.words.empty() ? "" : "  held-out:" + health.words));
+    if (!health.warning.empty()) progress->line(health.warning);
   }
   if (epoch_ends) save(first);
 }
@@ -319,6 +309,7 @@ bool Trainer::train() {
     const bool stop = running->stop;
     if (device_ != DeviceKind::cpu && !stop && step_ % steps_per_epoch_ != 0) continue;
     at_step(running->number, [&] {
+      ranks_.settle_sums();
       settle(*running, progress);
       if (stop) save(running->plan[0].architecture);
     });

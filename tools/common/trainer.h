@@ -21,6 +21,7 @@
 #include "tools/common/config.h"
 #include "tools/common/distillation.h"
 #include "tools/common/evaluate.h"
+#include "tools/common/health.h"
 #include "tools/common/progress.h"
 #include "tools/common/run_directory.h"
 #include "tools/common/weight_average.h"
@@ -99,7 +100,7 @@ class Trainer {
   int64_t subnets() const { return config_.subnet ? 1 : strategy_.subnets(); }
   void save(const Architecture& last);
   void write_checkpoint();
-  std::string health_report(std::string& summary);
+  HealthRecord look_at_health();
   // The average of the weights, where there is one, in the network's place while the result lives.
   std::unique_ptr<WeightAverage::InPlace> averaged();
   int64_t total_steps() const { return config_.train.epochs * steps_per_epoch_; }
@@ -124,7 +125,7 @@ class Trainer {
   std::vector<float> lr_scales_;  // of the parameters; empty: all 1
   std::unique_ptr<Teacher> teacher_;
   std::unique_ptr<WeightAverage> average_;
-  std::unique_ptr<EvaluationSet> health_;
+  std::unique_ptr<SupernetHealth> health_;
   // One is launched while the one before is not settled. Pinned memory is not asked for in a step: that stops the GPU.
   static constexpr int kStepsUnderWay = 2;
   std::shared_ptr<Readback> numbers_[kStepsUnderWay];

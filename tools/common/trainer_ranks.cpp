@@ -77,6 +77,7 @@ void Trainer::check_same_step(const Step& step) {
 // What each rank knows of the step is known to all: the loss of each subnet, and whether to stop.
 void Trainer::join_notes(Step& step) {
   const TraceSpan span("communication", "join notes");
+  ranks_.settle_sums();  // of the step before, behind which the loss was launched
   std::vector<double> own = losses_of(step.numbers->wait());
   const size_t subnets = own.size(), ranks = static_cast<size_t>(ranks_.size());
   own.push_back(step.stop);

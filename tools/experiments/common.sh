@@ -24,6 +24,16 @@ for setting in ${SETTINGS:-} ${HELD_OUT:+DATA.held_out=$HELD_OUT} ${DATA:+DATA.s
   settings+=(--set "$setting")
 done
 
+# made_by NAME=VALUE...: the command that made a page, and on what.
+made_by() {
+  local words=()
+  for setting in "$@" SEEDS="$seeds" ${CONFIG:+CONFIG="$CONFIG"} ${DATA:+DATA="$DATA"} ${HELD_OUT:+HELD_OUT="$HELD_OUT"} \
+    ${SETTINGS:+SETTINGS="$SETTINGS"}; do
+    words+=("$(sed "s/=\(.* .*\)/='\1'/" <<< "$setting")")
+  done
+  echo "Made by \`${words[*]} tools/experiments/$(basename "$0")\`."
+}
+
 # finish DIRECTORY PROGRAM ARGUMENTS...: runs a training to its end, which DIRECTORY/FINISHED then marks. DIRECTORY.arguments
 # keeps the arguments, so that a run with others is not taken for this one.
 finish() {

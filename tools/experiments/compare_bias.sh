@@ -15,5 +15,5 @@ train aligned MODEL.qkv_bias=aligned; groups=("$group")
 train contiguous MODEL.qkv_bias=contiguous; groups+=("$group")
 "$programs/report_experiment" "${common[@]}" curves --images "$images" --random "${RANDOM_SUBNETS:-20}" \
   --title "Aligned against contiguous QKV bias" \
-  --note "$config, $epochs epochs a training, seeds $seeds." \
+  --note "$config, $epochs epochs a training, seeds $seeds. $(made_by EPOCHS="$epochs")" \
   --output "$output" "${groups[@]}"

@@ -23,5 +23,5 @@ for ((i = 0; i < count; ++i)); do
 done
 "$programs/report_experiment" "${common[@]}" subnets --images "$images" --work "$work" --count "$count" \
   --title "Inherited, finetuned and retrained weights" \
-  --note "$config, seed $seed: the supernet trained for $epochs epochs, subnets finetuned for $finetune_epochs with a learning rate of ${FINETUNE_LR:-2e-4}, retrained from scratch for $retrain_epochs." \
+  --note "$config, seed $seed: the supernet trained for $epochs epochs, subnets finetuned for $finetune_epochs with a learning rate of ${FINETUNE_LR:-2e-4}, retrained from scratch for $retrain_epochs. $(made_by COUNT="$count" EPOCHS="$epochs" RETRAIN_EPOCHS="$retrain_epochs")" \
   --output "$output"

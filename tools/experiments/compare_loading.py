@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Images per second of one core's processor time: this loader beside Pillow (torchvision's transforms call it) in one run.
 
-    venv/bin/python tools/experiments/compare_loading.py ./bench_loader runs/photos [IMAGES]
+    venv/bin/python tools/experiments/compare_loading.py ./bench_loader runs/photos [IMAGES [OPTIONS OF bench_loader]]
 
 Both decode the same kind of JPEG, take a random resized crop to 224 (bicubic), flip, apply two operations of RandAugment,
 each with probability 1/2, normalise and erase. Rounds alternate; the figures are medians, and their ratio.
@@ -92,8 +92,8 @@ def pillow(files, count):
     return count / (time.process_time() - start)
 
 
-def ours(program, folder, count):
-    command = [program, "--data", "folder:" + folder, "--images", str(count), "--batch", "64", "--epochs", "100"]
+def ours(program, folder, count, options):
+    command = [program, "--data", "folder:" + folder, "--images", str(count), "--batch", "64", "--epochs", "100"] + options
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result = json.loads(out)
     return result["img_per_cpu_s"], result["jpeg"]
@@ -104,7 +104,7 @@ def main():
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 640
     files = sorted(glob.glob(folder + "/train/*/*"))
     random.Random(1).shuffle(files)
-    rounds = [(ours(program, folder, count), pillow(files, count)) for _ in range(3)]
+    rounds = [(ours(program, folder, count, sys.argv[4:]), pillow(files, count)) for _ in range(3)]
     here = statistics.median(r[0][0] for r in rounds)
     there = statistics.median(r[1] for r in rounds)
     ratios = [r[0][0] / r[1] for r in rounds]

@@ -14,5 +14,5 @@ train entangled MODEL.sharing=entangled; groups=("$group")
 train classical MODEL.sharing=classical; groups+=("$group")
 "$programs/report_experiment" "${common[@]}" curves --images "$images" --random "${RANDOM_SUBNETS:-20}" \
   --title "Entangled against classical weight sharing" \
-  --note "$config, $epochs epochs a training, seeds $seeds; one optimiser for both: AdamW moves every weight in every step, also those that the step did not use." \
+  --note "$config, $epochs epochs a training, seeds $seeds; one optimiser for both: AdamW moves every weight in every step, also those that the step did not use. $(made_by EPOCHS="$epochs")" \
   --output "$output" "${groups[@]}"

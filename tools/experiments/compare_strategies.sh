@@ -20,5 +20,5 @@ epochs=$sandwich_epochs train sandwich TRAIN.strategy=sandwich; groups+=("$group
 epochs=$sandwich_epochs train sandwich-distilled TRAIN.strategy=sandwich TRAIN.inplace_distillation=true; groups+=("$group")
 "$programs/report_experiment" "${common[@]}" curves --images "$images" --random "${RANDOM_SUBNETS:-20}" \
   --title "Strategies of training a supernet" \
-  --note "$config, $epochs epochs a training, of the sandwich strategy $sandwich_epochs, seeds $seeds. The loss of sandwich-distilled is partly against soft targets and does not compare." \
+  --note "$config, $epochs epochs a training, of the sandwich strategy $sandwich_epochs, seeds $seeds. The loss of sandwich-distilled is partly against soft targets and does not compare. $(made_by EPOCHS="$epochs" SANDWICH_EPOCHS="$sandwich_epochs")" \
   --output "$output" "${groups[@]}"
