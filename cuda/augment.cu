@@ -2,7 +2,7 @@
 //
 // Math. engine/ops.h, augment_images.
 // Shapes. pixels [B, size, size, channels] uint8, plans [B], table [channels, 256]; out [B, channels, size, size].
-// Preconditions. Erased boxes and the box of the mix lie inside of the image; size^2 < 2^32.
+// Preconditions. Erased boxes, at most kMostErased, and the boxes of the mixes lie inside of the image; size^2 < 2^32.
 // Launch. Grid (tiles of kPerBlock pixels, pairs of images i and mix_partner(i)), a thread a pixel of both images, channel by
 // channel: a warp reads adjacent pixels and writes adjacent values of a plane. A block walks pairs gridDim.y apart.
 // No shared memory: the table, a kilobyte a channel, stays in the L1 cache.
@@ -18,10 +18,13 @@ namespace {
 // Value (c, y, x) of one image, before it is mixed.
 __device__ float augmented(const AugmentShape& s, const ImagePlan& plan, const float* table, const uint8_t* pixels,
                            int64_t c, int64_t y, int64_t x) {
-  if (contains(plan.erased, y, x)) {
-    const Box& box = plan.erased;
-    const int64_t number = (c * box.height + y - box.top) * box.width + x - box.left;
-    return static_cast<float>(rng_normal(s.noise, plan.first_noise + static_cast<uint64_t>(2 * number)));
+  for (int64_t b = plan.boxes - 1; b >= 0; --b) {  // the last one lies on top
+    const Box& box = plan.erased[b].box;
+    if (!contains(box, y, x)) continue;
+    if (s.erase == EraseMode::constant) return 0;
+    const int64_t in_box = (c * box.height + y - box.top) * box.width + x - box.left;
+    const int64_t number = s.erase == EraseMode::pixel ? in_box : c;
+    return static_cast<float>(rng_normal(s.noise, plan.erased[b].first_noise + static_cast<uint64_t>(2 * number)));
   }
   const Placement& placement = plan.placement;
   const int64_t row = y + placement.top, column = (placement.flip ? s.size - 1 - x : x) + placement.left;
@@ -29,17 +32,34 @@ __device__ float augmented(const AugmentShape& s, const ImagePlan& plan, const f
   return table[c * 256 + (inside ? pixels[(row * s.size + column) * s.channels + c] : 0)];
 }
 
+// A mix as a thread needs it: lambda in fp32.
+struct Blend {
+  Box box;
+  float own, partner;
+  bool any, cut;
+};
+
+__device__ Blend blend_of(const Mix& mix) {
+  return {mix.box, static_cast<float>(mix.lambda), static_cast<float>(1 - mix.lambda), mix.lambda != 1,
+          !is_empty(mix.box)};
+}
+
+__device__ float blended(const Blend& blend, bool in_box, float own, float partner) {
+  if (!blend.any) return own;
+  if (blend.cut) return in_box ? partner : own;
+  return blend.own * own + blend.partner * partner;
+}
+
 __global__ void augment_images_kernel(AugmentShape s, const ImagePlan* plans, const float* table, const uint8_t* pixels,
                                       float* out) {
   const int64_t plane = s.size * s.size, values = s.channels * plane;
-  const bool cut = !is_empty(s.mix.box), mixed = s.mix.lambda != 1;
-  const float own = static_cast<float>(s.mix.lambda), other = static_cast<float>(1 - s.mix.lambda);
   for (int64_t pair = blockIdx.y; pair < mix_pairs(s.batch); pair += gridDim.y) {
     const int64_t i = mix_first(pair), j = mix_partner(i, s.batch);
+    const Blend blend_a = blend_of(plans[i].mix), blend_b = blend_of(plans[j].mix);
     for_elements(plane, [&](int64_t pixel) {
       const uint32_t width = static_cast<uint32_t>(s.size), at = static_cast<uint32_t>(pixel);  // 32-bit division
       const int64_t y = at / width, x = at % width;
-      const bool swapped = mixed && cut && contains(s.mix.box, y, x);
+      const bool in_a = contains(blend_a.box, y, x), in_b = contains(blend_b.box, y, x);
       for (int64_t c = 0; c < s.channels; ++c) {
         float* place = out + c * plane + pixel;
         const float a = augmented(s, plans[i], table, pixels + i * values, c, y, x);
@@ -48,9 +68,8 @@ __global__ void augment_images_kernel(AugmentShape s, const ImagePlan* plans, co
           continue;
         }
         const float b = augmented(s, plans[j], table, pixels + j * values, c, y, x);
-        const bool blended = mixed && !cut;
-        place[i * values] = blended ? own * a + other * b : swapped ? b : a;
-        place[j * values] = blended ? own * b + other * a : swapped ? a : b;
+        place[i * values] = blended(blend_a, in_a, a, b);
+        place[j * values] = blended(blend_b, in_b, b, a);
       }
     });
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "data/decode.h"
 #include "data/noise.h"
@@ -21,11 +22,32 @@ void check_probability(double value, const char* name) {
   CHECK(value >= 0 && value <= 1, name, " is a probability: ", value, " is not in [0, 1]");
 }
 
+// A word of a list; throws Error naming all of it.
+template <class T>
+T one_of(const char* key, const std::string& name, const std::vector<std::pair<const char*, T>>& known) {
+  std::string words;
+  for (const auto& [word, value] : known) {
+    if (name == word) return value;
+    words += std::string(words.empty() ? "" : ", ") + word;
+  }
+  RAISE(key, " is '", name, "', but must be one of ", words);
+}
+
 void check_alpha(double value, const char* name) {
   CHECK(value >= 0 && std::isfinite(value), name, " must be 0 (off) or a positive number, not ", value);
 }
 
 }  // namespace
+
+EraseMode parse_erase_mode(const std::string& name) {
+  return one_of<EraseMode>("erase_mode", name,
+                           {{"const", EraseMode::constant}, {"rand", EraseMode::random}, {"pixel", EraseMode::pixel}});
+}
+
+MixMode parse_mix_mode(const std::string& name) {
+  return one_of<MixMode>("mix_mode", name,
+                         {{"batch", MixMode::batch}, {"pair", MixMode::pair}, {"elem", MixMode::elem}});
+}
 
 void Augmentation::validate() const {
   CHECK(image_size >= 1 && image_size <= 16384, "image_size must be in 1 .. 16384, not ", image_size);
@@ -36,6 +58,13 @@ void Augmentation::validate() const {
   if (!auto_augment.empty()) RandAugment::parse(auto_augment);
   check_probability(flip, "flip");
   check_probability(erase, "erase");
+  CHECK(color_jitter >= 0 && std::isfinite(color_jitter), "color_jitter must be 0 (off) or a positive number, not ",
+        color_jitter);
+  parse_erase_mode(erase_mode);
+  CHECK(erase_min_count >= 1 && erase_min_count <= erase_max_count && erase_max_count <= kMostErased,
+        "erase_min_count and erase_max_count must be in 1 .. ", kMostErased, ", the first no larger, not ",
+        erase_min_count, " and ", erase_max_count);
+  parse_mix_mode(mix_mode);
   check_probability(mix_probability, "mix_probability");
   check_probability(switch_probability, "switch_probability");
   check_alpha(mixup_alpha, "mixup_alpha");
@@ -83,10 +112,11 @@ Placement draw_placement(const Augmentation& augmentation, Rng& rng) {
   return placement;
 }
 
-Box draw_erased_box(int64_t size, Rng& rng) {
+Box draw_erased_box(int64_t size, int64_t boxes, Rng& rng) {
   const double log_aspect = std::log(kEraseAspect);
   for (int attempt = 0; attempt < kEraseAttempts; ++attempt) {
-    const double area = rng.uniform(kEraseMinArea, kEraseMaxArea) * static_cast<double>(size * size);
+    const double area =
+        rng.uniform(kEraseMinArea, kEraseMaxArea) * static_cast<double>(size * size) / static_cast<double>(boxes);
     const double aspect = std::exp(rng.uniform(log_aspect, -log_aspect));
     const int64_t height = std::llround(std::sqrt(area * aspect)), width = std::llround(std::sqrt(area / aspect));
     if (height >= size || width >= size) continue;
@@ -95,32 +125,45 @@ Box draw_erased_box(int64_t size, Rng& rng) {
   return {};
 }
 
-void fill_with_noise(const Box& box, int64_t channels, int64_t size, Rng& rng, float* image) {
+void erase_boxes(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t channels, int64_t size, float* image) {
+  if (plan.boxes == 0) return;
+  const auto fill = [&](const Box& box, uint64_t first, float* row) {
+    normal_numbers(noise, first, box.width, row + box.left);
+  };
   for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t y = box.top; y < box.top + box.height; ++y) {
-      const uint64_t first = rng.next + static_cast<uint64_t>(2 * (c * box.height + y - box.top) * box.width);
-      normal_numbers(rng.key, first, box.width, image + (c * size + y) * size + box.left);
-    }
+    for (int64_t y = 0; y < size; ++y) erase_row(plan, mode, noise, c, y, fill, image + (c * size + y) * size);
   }
-  rng.next += static_cast<uint64_t>(2 * channels * box.height * box.width);
 }
 
-ImagePlan draw_plan(const Augmentation& augmentation, Rng& rng) {
+namespace {
+
+void draw_boxes(const Augmentation& augmentation, int64_t channels, Rng& rng, ImagePlan& plan) {
+  const int64_t least = augmentation.erase_min_count, most = augmentation.erase_max_count;
+  const int64_t count = least == most ? least : least + rng.below(most - least + 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const Box box = draw_erased_box(augmentation.image_size, count, rng);
+    if (!is_empty(box)) plan.erased[plan.boxes++].box = box;
+  }
+  for (int64_t b = 0; b < plan.boxes; ++b) {
+    Erasure& erased = plan.erased[b];
+    erased.first_noise = rng.next;
+    rng.next += static_cast<uint64_t>(2 * channels * erased.box.height * erased.box.width);
+  }
+}
+
+}  // namespace
+
+ImagePlan draw_plan(const Augmentation& augmentation, int64_t channels, Rng& rng) {
   ImagePlan plan;
   plan.placement = draw_placement(augmentation, rng);
-  if (augmentation.erase > 0 && rng.chance(augmentation.erase)) {
-    plan.erased = draw_erased_box(augmentation.image_size, rng);
-  }
-  plan.first_noise = rng.next;
+  if (augmentation.erase > 0 && rng.chance(augmentation.erase)) draw_boxes(augmentation, channels, rng, plan);
   return plan;
 }
 
-void augment_image(const Image& image, const ImagePlan& plan, RngKey noise, const Normalizer& normalizer, int64_t size,
-                   float* out) {
+void augment_image(const Image& image, const ImagePlan& plan, EraseMode mode, RngKey noise,
+                   const Normalizer& normalizer, int64_t size, float* out) {
   place_image(image, plan.placement, normalizer, size, out);
-  Rng rng(noise);
-  rng.next = plan.first_noise;
-  fill_with_noise(plan.erased, normalizer.channels(), size, rng, out);
+  erase_boxes(plan, mode, noise, normalizer.channels(), size, out);
 }
 
 Mix cutmix_box(double lambda, int64_t row, int64_t column, int64_t size) {
@@ -147,42 +190,35 @@ Mix draw_mix(const Augmentation& augmentation, Rng& rng) {
   return cutmix_box(mix.lambda, row, column, size);
 }
 
-void mix_images(const Mix& mix, int64_t count, int64_t channels, int64_t size, float* images) {
-  if (mix.lambda == 1) return;
-  const int64_t plane = size * size, stride = channels * plane;
-  const float own = static_cast<float>(mix.lambda), other = static_cast<float>(1 - mix.lambda);
+int64_t mix_drawn_for(MixMode mode, int64_t i, int64_t count) {
+  if (mode == MixMode::elem) return i;
+  return mode == MixMode::batch ? 0 : std::min(i, mix_partner(i, count));
+}
+
+void mix_images(const std::vector<Mix>& mixes, int64_t channels, int64_t size, float* images) {
+  const int64_t count = static_cast<int64_t>(mixes.size()), rows = channels * size;
   for (int64_t pair = 0; pair < mix_pairs(count); ++pair) {
     const int64_t i = mix_first(pair), partner = mix_partner(i, count);
-    if (i == partner) continue;
-    float* a = images + i * stride;
-    float* b = images + partner * stride;
-    if (is_empty(mix.box)) {
-      for (int64_t k = 0; k < stride; ++k) {
-        const float x = a[k], y = b[k];
-        a[k] = own * x + other * y;
-        b[k] = own * y + other * x;
-      }
-      continue;
-    }
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t y = mix.box.top; y < mix.box.top + mix.box.height; ++y) {
-        const int64_t at = c * plane + y * size + mix.box.left;
-        std::swap_ranges(a + at, a + at + mix.box.width, b + at);
-      }
+    const Mix &a = mixes[static_cast<size_t>(i)], &b = mixes[static_cast<size_t>(partner)];
+    if (i == partner || (a.lambda == 1 && b.lambda == 1)) continue;
+    for (int64_t row = 0; row < rows; ++row) {
+      mix_rows(a, b, size, row % size, images + (i * rows + row) * size, images + (partner * rows + row) * size);
     }
   }
 }
 
-void write_targets(const std::vector<int64_t>& labels, int64_t classes, double smoothing, double lambda,
+void write_targets(const std::vector<int64_t>& labels, int64_t classes, double smoothing, const std::vector<Mix>& mixes,
                    float* targets) {
   const double off = smoothing / static_cast<double>(classes), on = 1 - smoothing + off;
   const int64_t count = static_cast<int64_t>(labels.size());
   for (const int64_t label : labels) {
     CHECK(label >= 0 && label < classes, "the label ", label, " is not in 0 .. ", classes - 1);
   }
+  CHECK(mixes.size() == labels.size(), labels.size(), " labels cannot be mixed by ", mixes.size(), " mixes");
   std::fill(targets, targets + count * classes, static_cast<float>(off));
   for (int64_t i = 0; i < count; ++i) {
     float* row = targets + i * classes;
+    const double lambda = mixes[static_cast<size_t>(i)].lambda;
     const int64_t own = labels[i], partner = labels[mix_partner(i, count)];
     row[own] = static_cast<float>(lambda * on + (1 - lambda) * off);
     row[partner] = own == partner ? static_cast<float>(on) : static_cast<float>(lambda * off + (1 - lambda) * on);

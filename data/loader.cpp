@@ -86,6 +86,7 @@ struct TrainLoader::Impl {
   const bool any_size;
   const DecodeMode decode_mode;
   const std::optional<RandAugment> policy;
+  const EraseMode erase;
   const int64_t steps;
 
   std::mutex mutex;
@@ -104,9 +105,10 @@ struct TrainLoader::Impl {
   void launch();
   void work();
   void prepare(int64_t number, Workspace& own, Batch& batch) const;
-  void decode(int64_t position, Workspace& own) const;
-  void decode_one(int64_t index, int64_t position, Workspace& own) const;
-  std::pair<Region, int64_t> needed(int64_t position, const EncodedImage& image, const Workspace& own) const;
+  void decode(int64_t place, Workspace& own) const;
+  void decode_one(int64_t index, int64_t place, Workspace& own) const;
+  std::pair<Region, int64_t> needed(int64_t place, const EncodedImage& image, const Workspace& own) const;
+  std::vector<Mix> draw_mixes(int64_t epoch, int64_t step) const;
   int64_t own_count() const { return options.batch_size / options.share.ranks; }
   void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
   void allocate_slot(Batch& batch) const;
@@ -124,6 +126,7 @@ TrainLoader::Impl::Impl(const DataSource& source, std::vector<int64_t> given, co
       policy(chosen.augmentation.auto_augment.empty()
                  ? std::nullopt
                  : std::optional<RandAugment>(RandAugment::parse(chosen.augmentation.auto_augment))),
+      erase(parse_erase_mode(chosen.augmentation.erase_mode)),
       steps(steps_of(static_cast<int64_t>(indices.size()), options)),
       broken(static_cast<int64_t>(indices.size()), source.max_broken) {
   CHECK(dataset != nullptr, "the data source ", source.spec, " has no training images");
@@ -153,6 +156,7 @@ void TrainLoader::Impl::allocate_slot(Batch& batch) const {
   batch.labels.resize(batch.count);
   if (options.form == BatchForm::staged) {
     batch.staged = staged_batch(batch.count, channels, size, dataset->classes());
+    batch.staged.shape.erase = erase;
     batch.staged.memory = host_memory(batch.staged.bytes(), options.device);
     return;
   }
@@ -214,47 +218,65 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
   const Augmentation& augmentation = options.augmentation;
   const int64_t epoch = number / steps, step = number % steps;
   if (own.epoch != epoch) {
-    own.order = dataset->epoch_order(indices, options.seed, epoch);
+    own.order = options.sampler.published ? published_order(indices, epoch)
+                                          : dataset->epoch_order(indices, options.seed, epoch);
     own.epoch = epoch;
     own.index = -1;
   }
-  const TrainingView view = {augmentation.image_size, augmentation.flip,
-                             parse_interpolation(augmentation.interpolation), policy ? &*policy : nullptr};
+  TrainingView view = {augmentation.image_size, augmentation.flip, parse_interpolation(augmentation.interpolation),
+                       policy ? &*policy : nullptr};
+  view.jitter = augmentation.color_jitter;
   for (int64_t i = 0; i < batch.count; ++i) {
     if (abandoned.load(std::memory_order_relaxed)) return;
     const int64_t position = step * options.batch_size + options.share.rank * batch.count + i;
-    decode(position, own);
+    decode(options.sampler.place(step, i, batch.count, options.share), own);
     batch.labels[i] = dataset->label(own.index);
     Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
     prepare_image(i, any_size ? training_view(own.decoded, view, rng) : own.decoded.pixels, rng, batch);
   }
   const StageScope scope(Stage::mix);
-  Rng rng = numbers_of(options.seed, Stream::mixing, epoch, step);
-  const Mix mix = draw_mix(augmentation, rng);
+  const std::vector<Mix> mixes = draw_mixes(epoch, step);
   const bool staged = options.form == BatchForm::staged;
   if (staged) {
-    batch.staged.shape.mix = mix;
+    for (int64_t i = 0; i < batch.count; ++i) batch.staged.plans()[i].mix = mixes[static_cast<size_t>(i)];
   } else {
-    mix_images(mix, batch.count, normalizer.channels(), augmentation.image_size, batch.images.data());
+    mix_images(mixes, normalizer.channels(), augmentation.image_size, batch.images.data());
   }
-  write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mix.lambda,
+  write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mixes,
                 staged ? batch.staged.targets() : batch.targets.data());
 }
 
-// The image of a position, or the next one of the order that is not broken. Copies that follow one another are decoded
+// Of the images of this rank. A batch's numbers are those of its step, others' those of the image that they are drawn
+// for.
+std::vector<Mix> TrainLoader::Impl::draw_mixes(int64_t epoch, int64_t step) const {
+  const MixMode mode = parse_mix_mode(options.augmentation.mix_mode);
+  const int64_t count = own_count(), first = step * options.batch_size + options.share.rank * count;
+  std::vector<Mix> mixes;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t drawn_for = mix_drawn_for(mode, i, count);
+    if (drawn_for < i) {
+      mixes.push_back(mixes[static_cast<size_t>(drawn_for)]);
+      continue;
+    }
+    Rng rng = numbers_of(options.seed, Stream::mixing, epoch, mode == MixMode::batch ? step : first + i);
+    mixes.push_back(draw_mix(options.augmentation, rng));
+  }
+  return mixes;
+}
+
+// The image at a place of the order, or the next one that is not broken. Copies that follow one another are decoded
 // once.
-void TrainLoader::Impl::decode(int64_t position, Workspace& own) const {
+void TrainLoader::Impl::decode(int64_t place, Workspace& own) const {
   const int64_t count = static_cast<int64_t>(own.order.size());
-  const int64_t first = options.sampler.place(position, count);
   for (int64_t tried = 0; tried < count; ++tried) {
-    const int64_t index = own.order[(first + tried) % count];
-    if (index == own.index && (decode_mode == DecodeMode::full || first == own.place)) return;
+    const int64_t index = own.order[(place + tried) % count];
+    if (index == own.index && (decode_mode == DecodeMode::full || place == own.place)) return;
     if (broken.contains(index)) continue;
     own.index = -1;
     try {
-      decode_one(index, position, own);
+      decode_one(index, place, own);
       own.index = index;
-      own.place = first;
+      own.place = place;
       return;
     } catch (const Error& error) {
       broken.add(index, error.what());
@@ -263,10 +285,10 @@ void TrainLoader::Impl::decode(int64_t position, Workspace& own) const {
   RAISE("all of the ", count, " training images are broken");
 }
 
-void TrainLoader::Impl::decode_one(int64_t index, int64_t position, Workspace& own) const {
+void TrainLoader::Impl::decode_one(int64_t index, int64_t place, Workspace& own) const {
   if (any_size && decode_mode != DecodeMode::full && dataset->get_file(index, own.file)) {
     const EncodedImage image(own.file.bytes, own.file.name);
-    const auto [region, reduction] = needed(position, image, own);
+    const auto [region, reduction] = needed(place, image, own);
     return image.decode(decode_mode, region, reduction, own.decoded);
   }
   dataset->get(index, own.decoded.pixels);
@@ -278,17 +300,15 @@ void TrainLoader::Impl::decode_one(int64_t index, int64_t position, Workspace& o
 
 // What the crops of all copies need of their image, and by how much they let it be reduced: also of copies in other
 // batches and on other ranks, so that these do not change what a copy is made from.
-std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t position, const EncodedImage& image,
+std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t place, const EncodedImage& image,
                                                      const Workspace& own) const {
-  const int64_t count = static_cast<int64_t>(own.order.size()), place = options.sampler.place(position, count);
-  const auto is_copy = [&](int64_t other) { return other >= 0 && options.sampler.place(other, count) == place; };
-  while (is_copy(position - 1)) --position;
   Region region = {0, 0, 0, 0};
   int64_t reduction = 8;
-  for (int64_t copy = position; is_copy(copy); ++copy) {
-    Rng rng = numbers_of(options.seed, Stream::augmentation, own.epoch, copy);
+  for (int64_t copy = 0; copy < options.sampler.repeats; ++copy) {
+    const int64_t position = options.sampler.position(place, copy, own_count(), options.share.ranks);
+    Rng rng = numbers_of(options.seed, Stream::augmentation, own.epoch, position);
     const Region crop = draw_resized_crop(image.width(), image.height(), rng);
-    region = copy == position ? crop : around(region, crop);
+    region = copy == 0 ? crop : around(region, crop);
     reduction = std::min(reduction, largest_reduction(crop, options.augmentation.image_size));
   }
   return {region, reduction};
@@ -300,9 +320,9 @@ void TrainLoader::Impl::prepare_image(int64_t i, const Image& image, Rng rng, Ba
   const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
   Augmentation rest = options.augmentation;
   if (any_size) rest.flip = 0, rest.crop_padding = 0;  // the view has been taken
-  const ImagePlan plan = draw_plan(rest, rng);
+  const ImagePlan plan = draw_plan(rest, normalizer.channels(), rng);
   if (options.form == BatchForm::images) {
-    augment_image(image, plan, rng.key, normalizer, size, batch.images.data() + i * values);
+    augment_image(image, plan, erase, rng.key, normalizer, size, batch.images.data() + i * values);
     return;
   }
   check_image(image, size, normalizer.channels());

@@ -46,12 +46,6 @@ struct Batch {
 
 enum class BatchForm { images, staged };
 
-// Which images of each batch a process of several loads: those from rank batch_size / ranks on. Their augmentation, their
-// partners in mixing and their targets do not depend on how many share the batch.
-struct BatchShare {
-  int64_t ranks = 1, rank = 0;
-};
-
 // Which batches a loader prepares, and how.
 struct LoaderOptions {
   int64_t batch_size = 64;  // of all ranks
@@ -74,8 +68,9 @@ struct LoaderTimes {
   double starved = 0;        // the consumer waited for a batch
 };
 
-// Training: every epoch goes through `indices` in the data set's order of (seed, epoch), as the sampler says; the incomplete
-// last batch is dropped. In the place of an image that is broken stands the next one of the order that is not. Batch `step` of `epoch` is a function of (seed, epoch, step) alone: the same bits for any
+// Training: every epoch goes through `indices` in the data set's order of (seed, epoch) or the published one, as the
+// sampler says; the incomplete last batch is dropped. In the place of an image that is broken stands the next one of
+// the order that is not. Batch `step` of `epoch` is a function of (seed, epoch, step) alone: the same bits for any
 // number of workers, and after a resume.
 class TrainLoader {
  public:
@@ -88,8 +83,8 @@ class TrainLoader {
   // step is in [0, steps_per_epoch()).
   void start(int64_t epoch, int64_t step);
   // The next batch; epochs follow one another without end. Rethrows what a worker threw, an image that is not
-  // image_size x image_size and too many broken ones among it, in the place of the batch that failed and in every call from there on, until
-  // start() is called. The reference stays valid until the next call of next() or start().
+  // image_size x image_size and too many broken ones among it, in the place of the batch that failed and in every call
+  // from there on, until start() is called. The reference stays valid until the next call of next() or start().
   const Batch& next();
   LoaderTimes times() const;
   int64_t broken_images() const;  // found so far

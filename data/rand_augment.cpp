@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
+#include <utility>
 
 #include "data/stages.h"
 #include "engine/check.h"
@@ -161,9 +162,18 @@ std::vector<DrawnOp> draw_ops(const RandAugment& policy, Rng& rng) {
   return ops;
 }
 
+std::vector<DrawnOp> draw_jitter(double amount, Rng& rng) {
+  std::vector<DrawnOp> ops = {{ImageOp::brightness, 0}, {ImageOp::contrast, 0}, {ImageOp::color, 0}};
+  for (size_t left = ops.size(); left > 1; --left) {
+    std::swap(ops[left - 1], ops[static_cast<size_t>(rng.below(static_cast<int64_t>(left)))]);
+  }
+  for (DrawnOp& op : ops) op.argument = rng.uniform(std::max(0.0, 1 - amount), 1 + amount);
+  return ops;
+}
+
 namespace {
 
-// What the crop gave is mirrored and goes through the policy.
+// What the crop gave is mirrored and goes through the policy, or the jitter.
 template <class Pixels>
 Image view_of(const Pixels& pixels, int64_t width, int64_t height, const TrainingView& view, Rng& rng) {
   Image out;
@@ -172,9 +182,9 @@ Image view_of(const Pixels& pixels, int64_t width, int64_t height, const Trainin
     out = resized_crop(pixels, draw_resized_crop(width, height, rng), view.size, view.size, view.interpolation);
     if (rng.chance(view.flip)) mirror(out);
   }
-  if (view.policy == nullptr) return out;
+  if (view.policy == nullptr && view.jitter <= 0) return out;
   const StageScope scope(Stage::operations);
-  for (const DrawnOp& drawn : draw_ops(*view.policy, rng)) {
+  for (const DrawnOp& drawn : view.policy != nullptr ? draw_ops(*view.policy, rng) : draw_jitter(view.jitter, rng)) {
     apply_image_op(drawn.op, drawn.argument, view.interpolation, view.fill, out);
   }
   return out;

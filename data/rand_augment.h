@@ -1,5 +1,6 @@
-// RandAugment (Cubuk et al., arXiv 1909.13719) with the operations and magnitudes of the published recipe (timm), and
-// the random resized crop in front of it. What is drawn and what is done with it are apart.
+// RandAugment (Cubuk et al., arXiv 1909.13719) with the operations and magnitudes of the published recipe (timm), the
+// colour jitter that may stand in its place, and the random resized crop in front of it. What is drawn and what is done
+// with it are apart.
 #pragma once
 
 #include <string>
@@ -57,15 +58,21 @@ double argument_of(ImageOp op, double magnitude, bool increasing, bool negative)
 // `layers` operations, with replacement, each with the policy's probability: so 0 to `layers` of them.
 std::vector<DrawnOp> draw_ops(const RandAugment& policy, Rng& rng);
 
+// Colour jitter as the published recipe has it where there is no policy (torchvision's ColorJitter without hue):
+// brightness, contrast and saturation (`color`) in a random order, each with a factor uniform in max(0, 1 - amount) ..
+// 1 + amount.
+std::vector<DrawnOp> draw_jitter(double amount, Rng& rng);
+
 // What training makes of an image of any size, drawn in this order: a random resized crop to size x size, mirrored with
-// the probability `flip`, then the policy's operations, with the colour `fill` where they look beyond the image; null:
-// no policy.
+// the probability `flip`, then the policy's operations, with the colour `fill` where they look beyond the image; where
+// there is no policy (null), colour jitter by the amount `jitter` (0: none).
 struct TrainingView {
   int64_t size = 224;
   double flip = 0.5;
   Interpolation interpolation = Interpolation::bicubic;
   const RandAugment* policy = nullptr;
   Colour fill = {124, 116, 104};  // the rounded mean colour of ImageNet
+  double jitter = 0;
 };
 Image training_view(const Image& image, const TrainingView& view, Rng& rng);
 // The same of what was decoded of an image: it must hold the region that draw_resized_crop draws from the same numbers.

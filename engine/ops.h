@@ -318,9 +318,10 @@ KERNEL(
 // (data/augment.h draws it).
 // Image i is placed: the pixel (top, left) of the source becomes the upper left one, then it is mirrored if `flip`; the
 // source continues with zeros beyond its edges. Every value v of channel c becomes table[c, v], its normalised value.
-// In the box `erased` every value becomes N(0, 1): number k of the box, in the order channel, row, column, is
-// rng_normal(noise, first_noise + 2k). Then image i is mixed with image mix_partner(i, B), both as they were before: inside
-// of `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
+// Then its boxes are erased, one after another: a value becomes 0 (constant), or rng_normal(noise, first_noise + 2k),
+// N(0, 1): k = c, a number for each channel of the box (random), or the value's own number k in the box, in the order
+// channel, row, column (pixel). Then image i is mixed with image mix_partner(i, B), both as they were before: inside of
+// its `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
 // nothing.
 // pixels [B, size, size, channels] uint8; table [channels, 256]; out [B, channels, size, size].
 struct Placement {
@@ -344,8 +345,9 @@ struct Mix {
 };
 
 // Images are mixed within groups of neighbours of the global batch, image i of a group of n with image n - 1 - i: so
-// processes that share a batch out need no pixels of one another. A last group may be smaller; the image in the middle of an
-// odd one stays as it is.
+// processes that share a batch out need no pixels of one another. (The published recipe reverses the whole batch of each
+// process: i with n - 1 - i of its n. Either way the order of images is random, and partners are any two of them.) A
+// last group may be smaller; the image in the middle of an odd one stays as it is.
 inline constexpr int64_t kMixGroup = 8;
 static inline ENTANGLE_HOST_DEVICE int64_t mix_partner(int64_t i, int64_t batch) {
   const int64_t first = i / kMixGroup * kMixGroup;
@@ -361,18 +363,27 @@ static inline ENTANGLE_HOST_DEVICE int64_t mix_first(int64_t pair) {
   return pair / kPairs * kMixGroup + pair % kPairs;
 }
 
+// A box that is erased, and the first of its random numbers.
+struct Erasure {
+  Box box;
+  uint64_t first_noise = 0;
+};
+enum class EraseMode : int32_t { constant, random, pixel };
+inline constexpr int64_t kMostErased = 8;
+
 // What was drawn for one image.
 struct ImagePlan {
   Placement placement;
-  Box erased;
-  uint64_t first_noise = 0;
+  Mix mix;
+  int64_t boxes = 0;  // that are erased, the later ones over the earlier ones
+  Erasure erased[kMostErased];
 };
 
-// Sizes of a batch of images, the key of what is erased to noise, and the mixing.
+// Sizes of a batch of images, the key of what is erased to noise, and how.
 struct AugmentShape {
   int64_t batch, channels, size;
   RngKey noise;
-  Mix mix;
+  EraseMode erase;
 };
 KERNEL(augment_images,
        (const AugmentShape& s, const ImagePlan* plans, const float* table, const uint8_t* pixels, float* out),

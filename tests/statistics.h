@@ -27,13 +27,20 @@ inline void expect_uniform(const std::vector<double>& u) {
   EXPECT_LT(uniform_distance(u), 1.95 / std::sqrt(static_cast<double>(u.size())));
 }
 
-// Pearson's statistic of counts against equal frequencies.
-inline double chi_square(const std::vector<int>& counts) {
+// Pearson's statistic of counts against the shares that they should have of all.
+inline double chi_square(const std::vector<int>& counts, const std::vector<double>& shares) {
   double total = 0, statistic = 0;
   for (const int count : counts) total += count;
-  const double expected = total / static_cast<double>(counts.size());
-  for (const int count : counts) statistic += (count - expected) * (count - expected) / expected;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double expected = total * shares[i];
+    statistic += (counts[i] - expected) * (counts[i] - expected) / expected;
+  }
   return statistic;
+}
+
+// Against equal frequencies.
+inline double chi_square(const std::vector<int>& counts) {
+  return chi_square(counts, std::vector<double>(counts.size(), 1 / static_cast<double>(counts.size())));
 }
 
 }  // namespace entangle

@@ -277,6 +277,8 @@ TEST_F(Photos, TrainingOnPartsIsTrainingOnTheWhole) {
   const std::vector<float> whole = images("full", 1, 1);
   EXPECT_EQ(images("roi", 1, 1), whole);
   EXPECT_EQ(images("roi", 3, 2), whole);
+  options.sampler.published = true;  // copies lie on different ranks
+  EXPECT_EQ(images("roi", 1, 4), images("full", 1, 4));
 }
 
 TEST_F(Photos, ReducedImagesAreTheSameHoweverBatchesAreShared) {

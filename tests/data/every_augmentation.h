@@ -11,6 +11,7 @@ inline Augmentation every_augmentation(int64_t size) {
   a.crop_padding = 2;
   a.flip = 0.5;
   a.erase = 0.5;
+  a.erase_max_count = 3;
   a.mixup_alpha = 0.8;
   a.cutmix_alpha = 1;
   a.mix_probability = 0.8;

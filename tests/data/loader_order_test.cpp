@@ -1,10 +1,14 @@
-// Which images a loader gives, in which order: the data set's own, repeats, and what stands in the place of broken ones.
+// Which images a loader gives, in which order: the data set's own, repeats, and what stands in the place of broken
+// ones.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/evaluation_images.h"
@@ -119,15 +123,65 @@ TEST(TrainLoader, AugmentsAnImageSeveralTimesAndDecodesItOnce) {
 }
 
 TEST(TrainLoader, RepeatsAreTheSameForAnyNumberOfWorkersAndAfterAResume) {
-  const DataSource source = source_of(std::make_shared<MadeUp>(70));
+  const DataSource source = source_of(std::make_shared<MadeUp>(35));
   LoaderOptions options = full_options();
   options.batch_size = 7;  // so that copies lie in two batches
-  options.sampler = {3, 2, 1, false};
+  options.sampler.repeats = 3;
   const std::vector<Batch> want = batches_from(source, options, 0, 0, 12);  // 5 an epoch
   options.workers = 8;
   for (const int number : {0, 3, 7}) {
     const std::vector<Batch> got = batches_from(source, options, number / 5, number % 5, 5);
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(same(got[i], want[number + i])) << number << " + " << i;
+  }
+}
+
+// What each of three ranks sees of an epoch, step by step, is what PyTorch's generator and the published sampler gave
+// it.
+TEST(TrainLoader, GoesThroughThePublishedOrder) {
+  const auto golden = nlohmann::json::parse(std::ifstream("tests/golden/published_order.json"));
+  int checked = 0;
+  for (const auto& c : golden) {
+    if (c["images"] != 1000 && c["images"] != 300) continue;
+    const int64_t images = c["images"], ranks = c["ranks"], epoch = c["epoch"];
+    LoaderOptions options = plain_options();
+    options.batch_size = 6 * ranks;
+    options.share = {ranks, c["rank"]};
+    options.sampler = {3, true};
+    TrainLoader loader(source_of(std::make_shared<MadeUp>(images, true)), all_of(images), options);
+    const std::vector<int64_t> order = c["indices"];
+    ASSERT_EQ(loader.steps_per_epoch(), static_cast<int64_t>(order.size()) / 6);
+    loader.start(epoch, 0);
+    for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
+      const Batch& batch = loader.next();
+      for (int64_t i = 0; i < 6; ++i, ++checked) {
+        const int64_t index = order[static_cast<size_t>(step * 6 + i)];
+        ASSERT_EQ(batch.labels[i], index % kClasses);
+        ASSERT_EQ(std::lround(batch.images[i * 2 * kSize * kSize]), index % 256);
+      }
+    }
+  }
+  EXPECT_EQ(checked, 3 * 126 + 3 * 252);
+}
+
+// One draw a batch, one a pair, one an image.
+TEST(TrainLoader, MixesByBatchPairAndImage) {
+  const DataSource source = source_of(std::make_shared<MadeUp>(320));
+  LoaderOptions options = plain_options();
+  options.batch_size = 32;
+  options.form = BatchForm::staged;
+  options.augmentation.mixup_alpha = 1;
+  for (const auto& [mode, draws] : {std::pair("batch", 5), std::pair("pair", 5 * 16), std::pair("elem", 5 * 32)}) {
+    options.augmentation.mix_mode = mode;
+    std::set<double> lambdas;
+    for (Batch& batch : batches_from(source, options, 0, 0, 5)) {
+      const ImagePlan* plans = batch.staged.plans();
+      for (int64_t i = 0; i < 32; ++i) {
+        lambdas.insert(plans[i].mix.lambda);
+        const bool same = plans[i].mix.lambda == plans[mix_partner(i, 32)].mix.lambda;
+        EXPECT_EQ(same, mode != std::string("elem")) << mode << ' ' << i;
+      }
+    }
+    EXPECT_EQ(lambdas.size(), static_cast<size_t>(draws)) << mode;
   }
 }
 

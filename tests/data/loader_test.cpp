@@ -1,4 +1,5 @@
 #include "data/loader.h"
+#include "data/evaluation_images.h"
 
 #include <algorithm>
 #include <atomic>
@@ -75,8 +76,14 @@ TEST(TrainLoader, RanksShareABatch) {
   const DataSource source = source_of(std::make_shared<MadeUp>(150));
   LoaderOptions options = full_options();
   options.batch_size = 32;
-  for (const BatchForm form : {BatchForm::images, BatchForm::staged}) {
+  const std::pair<BatchForm, const char*> kForms[] = {{BatchForm::images, "batch"},
+                                                      {BatchForm::images, "pair"},
+                                                      {BatchForm::images, "elem"},
+                                                      {BatchForm::staged, "batch"},
+                                                      {BatchForm::staged, "elem"}};
+  for (const auto& [form, mix_mode] : kForms) {
     options.form = form;
+    options.augmentation.mix_mode = mix_mode;
     options.share = {};
     const std::vector<Batch> whole = batches_from(source, options, 1, 2, 6);
     for (const int64_t ranks : {2, 4}) {
@@ -98,10 +105,12 @@ TEST(TrainLoader, RanksShareABatch) {
             continue;
           }
           StagedBatch some = part[b].staged, all = whole[b].staged;
-          EXPECT_EQ(some.shape.mix.lambda, all.shape.mix.lambda);
           for (int64_t i = 0; i < count; ++i) {
-            EXPECT_EQ(some.plans()[i].first_noise, all.plans()[first + i].first_noise);
-            EXPECT_EQ(some.plans()[i].placement.top, all.plans()[first + i].placement.top);
+            const ImagePlan &some_plan = some.plans()[i], &all_plan = all.plans()[first + i];
+            EXPECT_EQ(some_plan.mix.lambda, all_plan.mix.lambda);
+            EXPECT_EQ(some_plan.boxes, all_plan.boxes);
+            EXPECT_EQ(some_plan.erased[0].first_noise, all_plan.erased[0].first_noise);
+            EXPECT_EQ(some_plan.placement.top, all_plan.placement.top);
           }
           const int64_t values = 2 * kSize * kSize, classes = kClasses;
           EXPECT_TRUE(std::equal(some.pixels(), some.pixels() + count * values, all.pixels() + first * values));

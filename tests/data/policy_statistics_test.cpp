@@ -1,13 +1,15 @@
 // What is drawn for augmentation against the published recipe's distributions, whole: Kolmogorov and Smirnov's test on
-// 10,000 draws or more, with fixed seeds.
+// 10,000 draws or more, and Pearson's of counts, with fixed seeds; each would fail once in a thousand seeds.
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cmath>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "data/augment.h"
 #include "data/rand_augment.h"
+#include "tests/made_up_images.h"
 #include "tests/statistics.h"
 
 namespace entangle {
@@ -60,6 +62,63 @@ TEST(PolicyStatistics, MagnitudesAreNormalAndCutOff) {
   EXPECT_NEAR(cut_off, rotations * share, 4 * std::sqrt(rotations * share));
 }
 
+TEST(PolicyStatistics, MagnitudesBeyondAHundredAreUniform) {
+  const RandAugment policy = RandAugment::parse("rand-m6-mstd101-n4-inc1-p1");
+  std::vector<double> magnitudes;
+  for (uint64_t i = 0; magnitudes.size() < 10000; ++i) {
+    Rng rng(37, Stream::augmentation, i);
+    for (const DrawnOp& drawn : draw_ops(policy, rng)) {
+      if (drawn.op == ImageOp::shear_x) magnitudes.push_back(std::fabs(drawn.argument) / 0.03 / 6);
+    }
+  }
+  expect_uniform(magnitudes);
+}
+
+// Two draws, each applied with probability 1/2: two degrees of freedom, beyond 13.8 once in a thousand.
+TEST(PolicyStatistics, OperationsAreAppliedWithTheirProbability) {
+  const RandAugment policy = RandAugment::parse("rand-m9-mstd0.5-inc1");
+  std::vector<int> applied(3, 0), ops(kImageOps, 0);
+  for (uint64_t i = 0; i < kDraws; ++i) {
+    Rng rng(38, Stream::augmentation, i);
+    const std::vector<DrawnOp> drawn = draw_ops(policy, rng);
+    ++applied[drawn.size()];
+    for (const DrawnOp& one : drawn) ++ops[static_cast<size_t>(one.op)];
+  }
+  EXPECT_LT(chi_square(applied, {0.25, 0.5, 0.25}), 13.8);
+  EXPECT_LT(chi_square(ops), 36.1);  // 14 degrees of freedom
+}
+
+// A picture that grows brighter to the right: of a view, the side that is brighter tells whether it was mirrored.
+TEST(PolicyStatistics, ViewsAreMirroredAndMovedAsTheRecipe) {
+  Image image = {12, 12, 3, {}};
+  for (int i = 0; i < 12 * 12 * 3; ++i) image.pixels.push_back(static_cast<uint8_t>(i / 3 % 12 * 20));
+  TrainingView view;
+  view.size = 4;
+  for (const double flip : {0.5, 0.2}) {
+    view.flip = flip;
+    std::vector<int> mirrored(2, 0);
+    for (uint64_t i = 0; i < kDraws; ++i) {
+      Rng rng(39, Stream::augmentation, i);
+      const Image out = training_view(image, view, rng);
+      ++mirrored[out.pixels[0] > out.pixels[9]];
+    }
+    EXPECT_LT(chi_square(mirrored, {1 - flip, flip}), 10.8);  // one degree of freedom
+  }
+  constexpr int64_t kWidth = 5000, kHeight = 4000;
+  std::vector<double> lefts, tops;
+  for (uint64_t i = 0; i < kDraws; ++i) {
+    Rng rng(40, Stream::augmentation, i);
+    const Region r = draw_resized_crop(kWidth, kHeight, rng);
+    lefts.push_back((static_cast<double>(r.left) + 0.5) / static_cast<double>(kWidth - r.width + 1));
+    if (r.height < kHeight - 100) {
+      tops.push_back((static_cast<double>(r.top) + 0.5) / static_cast<double>(kHeight - r.height + 1));
+    }
+  }
+  EXPECT_GE(tops.size(), 10000u);
+  expect_uniform(lefts);
+  expect_uniform(tops);
+}
+
 // Signs, and operations one by one behind one another: 225 pairs, 224 degrees of freedom, beyond 294.7 once in a thousand.
 TEST(PolicyStatistics, OperationsAreDrawnWithReplacementAndIndependently) {
   const RandAugment policy = RandAugment::parse("rand-m9-n2-inc1-p1");
@@ -77,10 +136,10 @@ TEST(PolicyStatistics, OperationsAreDrawnWithReplacementAndIndependently) {
 
 TEST(PolicyStatistics, ErasedAreaAndAspectFollowTheRecipe) {
   constexpr int64_t kSize = 3000;  // so large that rounding does not show
-  std::vector<double> areas, aspects, tops;
+  std::vector<double> areas, aspects, tops, lefts;
   for (uint64_t i = 0; i < kDraws; ++i) {
     Rng rng(33, Stream::augmentation, i);
-    const Box box = draw_erased_box(kSize, rng);
+    const Box box = draw_erased_box(kSize, 1, rng);
     const double area = static_cast<double>(box.height * box.width) / (kSize * kSize);
     // Beyond 0.3, the most extreme aspects do not fit, and are drawn anew.
     if (area > 0.3) continue;
@@ -88,11 +147,45 @@ TEST(PolicyStatistics, ErasedAreaAndAspectFollowTheRecipe) {
     const double aspect = static_cast<double>(box.height) / static_cast<double>(box.width);
     aspects.push_back((std::log(aspect) / std::log(1 / 0.3) + 1) / 2);
     tops.push_back((static_cast<double>(box.top) + 0.5) / static_cast<double>(kSize - box.height + 1));
+    lefts.push_back((static_cast<double>(box.left) + 0.5) / static_cast<double>(kSize - box.width + 1));
   }
   EXPECT_GE(areas.size(), 10000u);
   expect_uniform(areas);
   expect_uniform(aspects);
   expect_uniform(tops);
+  expect_uniform(lefts);
+}
+
+// What boxes are filled with: a number a channel, a number a value; and how often, in how many boxes.
+TEST(PolicyStatistics, ErasedValuesAreNormal) {
+  Augmentation augmentation;
+  augmentation.image_size = 16;
+  augmentation.erase = 0.25;
+  augmentation.erase_max_count = 3;
+  std::vector<double> pixels, channels;
+  std::vector<int> boxes(4, 0);
+  for (uint64_t i = 0; i < 3 * kDraws; ++i) {
+    Rng rng(41, Stream::augmentation, i);
+    const ImagePlan plan = draw_plan(augmentation, 2, rng);
+    ++boxes[static_cast<size_t>(plan.boxes)];
+    for (int64_t b = 0; b < plan.boxes; ++b) {
+      for (const EraseMode mode : {EraseMode::random, EraseMode::pixel}) {
+        std::vector<float> image(2 * 16 * 16, 100.0f);
+        ImagePlan one;
+        one.boxes = 1;
+        one.erased[0] = plan.erased[b];
+        erase_boxes(one, mode, rng.key, 2, 16, image.data());
+        const Box& box = plan.erased[b].box;
+        const int64_t last = (16 + box.top + box.height - 1) * 16 + box.left + box.width - 1;  // of the second channel
+        const double value = normal_below(image[static_cast<size_t>(last)], 0, 1);
+        (mode == EraseMode::pixel ? pixels : channels).push_back(value);
+      }
+    }
+  }
+  EXPECT_GE(pixels.size(), 10000u);
+  expect_uniform(pixels);
+  expect_uniform(channels);
+  EXPECT_LT(chi_square(boxes, {0.75, 0.25 / 3, 0.25 / 3, 0.25 / 3}), 16.3);  // three degrees of freedom
 }
 
 TEST(PolicyStatistics, MixupsLambdaIsBeta) {
@@ -107,6 +200,55 @@ TEST(PolicyStatistics, MixupsLambdaIsBeta) {
     }
     expect_uniform(lambdas);
   }
+}
+
+// Images in batches as the loader prepares them: each draws for itself, or each pair does.
+TEST(PolicyStatistics, LambdasOfPairsAndImagesAreBetaAndIndependent) {
+  const DataSource source = made_up::source_of(std::make_shared<made_up::MadeUp>(4096));
+  LoaderOptions options = made_up::plain_options();
+  options.batch_size = 32;
+  options.form = BatchForm::staged;
+  options.augmentation.mixup_alpha = 0.8;
+  const BetaBelow below(0.8);
+  for (const char* const mode : {"pair", "elem"}) {
+    options.augmentation.mix_mode = mode;
+    const int64_t apart = mode == std::string("pair") ? 1 : 7;  // the next pair's, the partner's
+    std::vector<double> lambdas;
+    std::vector<int> both(4, 0);
+    for (Batch& batch : made_up::batches_from(source, options, 0, 0, mode == std::string("pair") ? 1024 : 512)) {
+      const ImagePlan* plans = batch.staged.plans();
+      for (int64_t i = 0; i < 32; ++i) {
+        if (apart == 1 && mix_partner(i, 32) < i) continue;
+        lambdas.push_back(below(plans[i].mix.lambda));
+        if (i % 8 == 0) ++both[(plans[i].mix.lambda < 0.5) * 2 + (plans[i + apart].mix.lambda < 0.5)];
+      }
+    }
+    EXPECT_GE(lambdas.size(), 10000u);
+    expect_uniform(lambdas);
+    EXPECT_LT(chi_square(both), 16.3);
+  }
+}
+
+// One draw in two is CutMix's, and those of mixup stay Beta(0.8).
+TEST(PolicyStatistics, MixupAndCutMixTakeTurns) {
+  Augmentation augmentation;
+  augmentation.image_size = 8000;
+  augmentation.mixup_alpha = 0.8;
+  augmentation.cutmix_alpha = 1;
+  augmentation.mix_probability = 0.9;
+  augmentation.switch_probability = 0.4;
+  const BetaBelow below(0.8);
+  std::vector<double> lambdas;
+  std::vector<int> kinds(3, 0);
+  for (uint64_t i = 0; i < kDraws; ++i) {
+    Rng rng(42, Stream::mixing, i);
+    const Mix mix = draw_mix(augmentation, rng);
+    const bool cut = !is_empty(mix.box);
+    ++kinds[mix.lambda == 1 ? 0 : cut ? 1 : 2];
+    if (mix.lambda != 1 && !cut) lambdas.push_back(below(mix.lambda));
+  }
+  expect_uniform(lambdas);
+  EXPECT_LT(chi_square(kinds, {0.1, 0.36, 0.54}), 13.8);
 }
 
 // Boxes that are not clipped show the lambda that was drawn: 1 - (side / size)^2, uniform for alpha 1 among those of a size

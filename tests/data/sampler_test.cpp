@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -11,69 +14,110 @@
 namespace entangle {
 namespace {
 
-// What the published sampler gives a rank: every entry of the permutation `repeats` times in a row, the list filled up from
-// its own beginning to a multiple of the ranks, every `ranks`-th entry, and of these the first so many.
-std::vector<int64_t> published(int64_t images, const Sampler& s) {
-  std::vector<int64_t> list;
-  for (int64_t i = 0; i < images * s.repeats; ++i) list.push_back(i / s.repeats);
-  for (int64_t i = 0; static_cast<int64_t>(list.size()) % s.ranks != 0; ++i)
-    list.push_back(list[static_cast<size_t>(i)]);
-  std::vector<int64_t> own;
-  for (size_t i = static_cast<size_t>(s.rank); i < list.size(); i += static_cast<size_t>(s.ranks))
-    own.push_back(list[i]);
-  own.resize(static_cast<size_t>(images / 256 * 256 / s.ranks));
-  return own;
+std::vector<int64_t> first_numbers(int64_t count) {
+  std::vector<int64_t> numbers(static_cast<size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
 }
 
-std::vector<int64_t> places(int64_t images, const Sampler& sampler) {
+// The places of a rank's part of an epoch in batches of `count` images a rank.
+std::vector<int64_t> places(int64_t images, const Sampler& sampler, const BatchShare& share, int64_t count) {
   std::vector<int64_t> out;
-  for (int64_t p = 0; p < sampler.positions(images); ++p) out.push_back(sampler.place(p, images));
+  for (int64_t step = 0; step < sampler.positions(images) / (count * share.ranks); ++step) {
+    for (int64_t i = 0; i < count; ++i) out.push_back(sampler.place(step, i, count, share));
+  }
   return out;
 }
 
-TEST(Sampler, DealsCopiesAsThePublishedOne) {
-  for (const int64_t images : {256, 300, 1000, 2053}) {
-    for (const int64_t ranks : {1, 2, 3, 8}) {
-      for (int64_t rank = 0; rank < ranks; ++rank) {
-        const Sampler sampler = {3, ranks, rank, true};
-        EXPECT_EQ(places(images, sampler), published(images, sampler)) << images << ", rank " << rank << "/" << ranks;
-      }
+// tests/golden/published_order.json: torch.randperm with a generator whose manual_seed was the epoch, every entry three
+// times in a row, the list filled up from its own beginning to a multiple of the ranks, every ranks-th entry from the
+// rank's on, and of these the first floor(images / 256) 256 / ranks; made with PyTorch 2.15.
+TEST(Sampler, GivesThePublishedOrder) {
+  const auto golden = nlohmann::json::parse(std::ifstream("tests/golden/published_order.json"));
+  ASSERT_GE(golden.size(), 7u);
+  for (const auto& c : golden) {
+    const int64_t images = c["images"];
+    const BatchShare share = {c["ranks"], c["rank"]};
+    const std::vector<int64_t> want = c["indices"], order = published_order(first_numbers(images), c["epoch"]);
+    for (const int64_t count : {1, 4}) {
+      std::vector<int64_t> got;
+      for (const int64_t place : places(images, {3, true}, share, count)) got.push_back(order[place]);
+      ASSERT_GE(got.size() + static_cast<size_t>(count), want.size());
+      ASSERT_LE(got.size(), want.size());
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << images << ", rank " << share.rank;
     }
-    const Sampler alone = {3, 1, 0, true}, together = {3, 1, 0, false};
-    EXPECT_EQ(places(images, alone), places(images, together));
   }
 }
 
-TEST(Sampler, KeepsCopiesOnOneRank) {
-  std::set<int64_t> seen;
-  int64_t most = 0;
-  for (int64_t rank = 0; rank < 4; ++rank) {
-    const std::vector<int64_t> own = places(1000, {3, 4, rank, false});
-    ASSERT_EQ(own.size(), 192u);  // 768 / 4, whatever the repeats
-    std::set<int64_t> distinct;
-    for (size_t i = 0; i < own.size(); ++i) {
-      EXPECT_EQ(own[i], own[i / 3 * 3]);
-      distinct.insert(own[i]);
-      most = std::max(most, own[i]);
+TEST(Sampler, ThePublishedOrderPermutesWhatItIsGiven) {
+  std::vector<int64_t> odd = first_numbers(500);
+  for (int64_t& number : odd) number = 2 * number + 1;
+  std::vector<int64_t> order = published_order(odd, 3);
+  EXPECT_NE(order, published_order(odd, 4));
+  const std::vector<int64_t> places = published_order(first_numbers(500), 3);
+  for (size_t i = 0; i < 500; ++i) EXPECT_EQ(order[i], odd[static_cast<size_t>(places[i])]);
+  std::sort(order.begin(), order.end());
+  EXPECT_EQ(order, odd);
+  EXPECT_TRUE(published_order({}, 0).empty());
+}
+
+// A batch of ours holds the same images however many ranks share it, and a rank has all copies of an image that lie in
+// its part.
+TEST(Sampler, OurOrderDoesNotDependOnTheRanks) {
+  const std::vector<int64_t> whole = places(1000, {3, false}, {1, 0}, 24);
+  ASSERT_EQ(whole.size(), 768u);
+  for (size_t p = 0; p < whole.size(); ++p) EXPECT_EQ(whole[p], static_cast<int64_t>(p / 3));
+  for (const int64_t ranks : {2, 4, 8}) {
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      const int64_t count = 24 / ranks;
+      const std::vector<int64_t> part = places(1000, {3, false}, {ranks, rank}, count);
+      ASSERT_EQ(part.size(), whole.size() / static_cast<size_t>(ranks));
+      for (size_t k = 0; k < part.size(); ++k) {
+        const size_t step = k / static_cast<size_t>(count), i = k % static_cast<size_t>(count);
+        EXPECT_EQ(part[k], whole[step * 24 + static_cast<size_t>(rank * count) + i]);
+      }
     }
-    EXPECT_EQ(distinct.size(), 64u);
-    for (const int64_t place : distinct) EXPECT_TRUE(seen.insert(place).second) << place << " is on two ranks";
   }
-  EXPECT_EQ(most, 255) << "the ranks see the first 256 of the order";
+}
+
+TEST(Sampler, PositionsAreWhereTheCopiesOfAPlaceStand) {
+  for (const bool published : {false, true}) {
+    for (const int64_t ranks : {1, 2, 5}) {
+      const Sampler sampler = {3, published};
+      std::vector<int> copies(80, 0);
+      for (int64_t position = 0; position < 8 * ranks * 6; ++position) {
+        const int64_t step = position / (ranks * 6), rank = position / 6 % ranks, i = position % 6;
+        const int64_t place = sampler.place(step, i, 6, {ranks, rank});
+        for (int64_t copy = 0; copy < 3; ++copy) copies[place] += sampler.position(place, copy, 6, ranks) == position;
+      }
+      for (int64_t place = 0; place < 16 * ranks; ++place) EXPECT_EQ(copies[place], 3) << place << " of " << ranks;
+    }
+  }
 }
 
 TEST(Sampler, WithoutRepeatsRanksShareTheOrder) {
-  std::set<int64_t> seen;
-  for (int64_t rank = 0; rank < 3; ++rank) {
-    for (const int64_t place : places(100, {1, 3, rank, false})) EXPECT_TRUE(seen.insert(place).second);
+  for (const bool published : {false, true}) {
+    std::set<int64_t> seen;
+    for (int64_t rank = 0; rank < 3; ++rank) {
+      for (const int64_t place : places(100, {1, published}, {3, rank}, 11)) {
+        EXPECT_TRUE(seen.insert(place).second);
+      }
+    }
+    EXPECT_EQ(seen.size(), 99u);
+    EXPECT_EQ(*seen.rbegin(), 98);
   }
-  EXPECT_EQ(seen.size(), 99u);
-  EXPECT_EQ(*seen.rbegin(), 98);
+}
+
+TEST(Sampler, CountsAsThePublishedOne) {
+  EXPECT_EQ((Sampler{3, false}.positions(1281167)), 1281024);
+  EXPECT_EQ((Sampler{3, true}.positions(1000)), 768);
+  EXPECT_EQ((Sampler{3, true}.positions(255)), 255);
+  EXPECT_EQ((Sampler{1, true}.positions(1000)), 1000);
 }
 
 TEST(Sampler, RefusesWhatIsOutOfRange) {
-  expect_error([] { Sampler{0, 1, 0, false}.validate(); }, {"repeated_augmentation", "0"});
-  expect_error([] { Sampler{1, 2, 2, false}.validate(); }, {"rank 2", "2"});
+  expect_error([] { Sampler{0, false}.validate(); }, {"repeated_augmentation", "0"});
+  expect_error([] { Sampler{65, true}.validate(); }, {"repeated_augmentation", "65"});
 }
 
 }  // namespace

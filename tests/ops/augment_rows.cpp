@@ -40,18 +40,28 @@ struct AugmentCase {
   std::vector<uint8_t> pixels;
 };
 
-// Every combination of being moved (a little, or out of sight), flipped and erased (in a corner, everywhere, not).
-AugmentCase draw_case(const AugmentShape& shape) {
+constexpr RngKey kNoise = {5, static_cast<uint32_t>(Stream::augmentation), 3};
+
+// Every combination of being moved (a little, or out of sight), flipped and erased (in a corner, everywhere, in several
+// boxes that lie over one another, not). Image i is mixed by mixes[i mod their number].
+AugmentCase draw_case(int64_t batch, int64_t channels, int64_t size, EraseMode erase, const std::vector<Mix>& mixes) {
+  const AugmentShape shape = {batch, channels, size, kNoise, erase};
   AugmentCase c = {shape, {}, {}, {}};
-  Rng rng(9, Stream::synthetic, static_cast<uint64_t>(shape.batch * 1000 + shape.size));
-  for (int64_t i = 0; i < shape.batch; ++i) {
+  Rng rng(9, Stream::synthetic, static_cast<uint64_t>(batch * 1000 + size));
+  for (int64_t i = 0; i < batch; ++i) {
     ImagePlan plan;
-    const int64_t reach = i % 5 == 4 ? 3 * shape.size : (shape.size + 1) / 2;
+    plan.mix = mixes[static_cast<size_t>(i) % mixes.size()];
+    const int64_t reach = i % 5 == 4 ? 3 * size : (size + 1) / 2;
     if (i % 5 != 0) plan.placement = {rng.below(2 * reach + 1) - reach, rng.below(2 * reach + 1) - reach, i % 2 == 1};
-    const int64_t height = 1 + rng.below(shape.size), width = 1 + rng.below(shape.size);
-    if (i % 3 != 0) plan.erased = {rng.below(shape.size - height + 1), shape.size - width, height, width};
-    if (i % 7 == 5) plan.erased = {0, 0, shape.size, shape.size};
-    plan.first_noise = (static_cast<uint64_t>(i) << 32) + static_cast<uint64_t>(i) * 3;  // at any place of a block
+    plan.boxes = i % 7 == 6 ? kMostErased : i % 3;
+    for (int64_t b = 0; b < plan.boxes; ++b) {
+      const int64_t height = 1 + rng.below(size), width = 1 + rng.below(size);
+      Erasure& erased = plan.erased[b];
+      erased.box = {rng.below(size - height + 1), b == 0 ? size - width : rng.below(size - width + 1), height, width};
+      if (i % 7 == 5) erased.box = {0, 0, size, size};
+      // At any place of a block.
+      erased.first_noise = (static_cast<uint64_t>(i) << 32) + static_cast<uint64_t>(b << 20 | (i * 3 + b) % 8);
+    }
     c.plans.push_back(plan);
   }
   for (int64_t k = 0; k < 256 * shape.channels; ++k) c.table.push_back(static_cast<float>(rng.uniform(-3, 3)));
@@ -82,27 +92,35 @@ void compare_exact_values(const std::string& what, const std::vector<float>& got
   }
 }
 
+// One mix for all, one for both images of a pair, and one for each image, with every kind of erasing.
+std::vector<AugmentCase> augment_cases() {
+  const Mix none, mixup = {0.3, {}}, all_of_the_partner = {0, {}}, little = {0.9, {}};
+  const Mix cut = {0.4, {2, 1, 5, 7}}, whole = {0, {0, 0, 9, 9}}, corner = {0.9, {6, 6, 3, 3}};
+  return {draw_case(1, 1, 1, EraseMode::pixel, {none}),
+          draw_case(2, 3, 5, EraseMode::pixel, {mixup}),
+          draw_case(5, 2, 7, EraseMode::pixel, {{0.8, {1, 2, 3, 4}}}),
+          draw_case(9, 1, 28, EraseMode::pixel, {none}),
+          draw_case(8, 3, 16, EraseMode::constant, {mixup}),
+          draw_case(6, 1, 33, EraseMode::random, {{0.5, {0, 30, 33, 3}}}),
+          draw_case(7, 3, 33, EraseMode::pixel, {mixup}),
+          draw_case(3, 1, 40, EraseMode::random, {{0.2, {5, 0, 32, 40}}}),
+          draw_case(4, 2, 4, EraseMode::constant, {{1, {0, 1, 2, 2}}}),
+          draw_case(2, 1, 3, EraseMode::pixel, {all_of_the_partner}),
+          draw_case(0, 3, 8, EraseMode::pixel, {none}),
+          draw_case(19, 1, 12, EraseMode::pixel, {mixup}),
+          draw_case(17, 2, 9, EraseMode::random, {cut}),
+          draw_case(4, 1, 9, EraseMode::pixel, {whole}),
+          draw_case(8, 3, 9, EraseMode::pixel, {mixup, cut, none, whole, whole, none, cut, mixup}),
+          draw_case(16, 2, 9, EraseMode::random, {mixup, cut, none, whole, little, corner, all_of_the_partner}),
+          draw_case(13, 3, 9, EraseMode::constant, {corner, cut, whole, little, none}),
+          draw_case(7, 1, 150, EraseMode::pixel, {{0.6, {3, 50, 140, 90}}, mixup, {0.7, {0, 63, 70, 2}}, none})};
+}
+
 Faults check_augment() {
   const SettingsScope restore;
-  const RngKey key = rng_key(5, Stream::augmentation, 3);
-  const Mix none, mixup = {0.3, {}}, all_of_the_partner = {0, {}};
-  const AugmentShape shapes[] = {{1, 1, 1, key, none},
-                                 {2, 3, 5, key, mixup},
-                                 {5, 2, 7, key, {0.8, {1, 2, 3, 4}}},
-                                 {9, 1, 28, key, none},
-                                 {8, 3, 16, key, mixup},
-                                 {6, 1, 33, key, {0.5, {0, 30, 33, 3}}},
-                                 {7, 3, 33, key, mixup},
-                                 {3, 1, 40, key, {0.2, {5, 0, 32, 40}}},
-                                 {4, 2, 4, key, {1, {0, 1, 2, 2}}},
-                                 {2, 1, 3, key, all_of_the_partner},
-                                 {0, 3, 8, key, none},
-                                 {19, 1, 12, key, mixup},
-                                 {17, 2, 9, key, {0.4, {2, 1, 5, 7}}},
-                                 {4, 1, 9, key, {0, {0, 0, 9, 9}}}};
   Faults faults;
-  for (const AugmentShape& shape : shapes) {
-    const AugmentCase c = draw_case(shape);
+  for (const AugmentCase& c : augment_cases()) {
+    const AugmentShape& shape = c.shape;
     const auto want = reference::augment_images(shape, c.plans, c.table, c.pixels);
     for (const Place& place : places()) {
       place.choose();
@@ -122,7 +140,7 @@ Faults check_augment() {
 }
 
 void time_augment(DeviceKind device) {
-  static const AugmentCase c = draw_case({4, 3, 224, rng_key(5, Stream::augmentation, 3), {0.3, {}}});
+  static const AugmentCase c = draw_case(4, 3, 224, EraseMode::pixel, {{0.3, {}}});
   const OnDevice<ImagePlan> plans(c.plans, device);
   const OnDevice<float> table(c.table, device);
   const OnDevice<uint8_t> pixels(c.pixels, device);

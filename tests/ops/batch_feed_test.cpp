@@ -6,6 +6,7 @@
 #include <memory>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "data/batch_feed.h"
 #include "engine/device.h"
@@ -98,7 +99,13 @@ TEST(BatchFeed, GivesTheImagesOfTheLoadersThreads) {
   source.train = std::make_shared<Coloured>();
   source.mean = {0.4f, 0.5f, 0.6f};
   source.std_dev = {0.2f, 0.3f, 0.25f};
-  expect_same_feed_everywhere(source, 40, training_options(Coloured::kSize));
+  LoaderOptions options = training_options(Coloured::kSize);
+  expect_same_feed_everywhere(source, 40, options);
+  for (const auto& [erase, mix] : {std::pair("const", "pair"), std::pair("rand", "elem")}) {
+    options.augmentation.erase_mode = erase;
+    options.augmentation.mix_mode = mix;
+    expect_same_feed_everywhere(source, 40, options);
+  }
 }
 
 TEST(BatchFeed, GivesTheImagesOfTheLoadersThreadsOnFashionMnist) {

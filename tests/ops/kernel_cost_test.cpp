@@ -98,7 +98,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
       (30 + 15 + 5 + 5 + 30 + 30 + 6 + 6) * kFloat);
   expect_cost(costs::dropout_forward(5, 0.5f, {}, given, into), 0, 10 * kFloat);
   expect_cost(costs::cross_entropy_forward(2, 5, given, given, into, into), 0, (10 + 10 + 1 + 10) * kFloat);
-  const AugmentShape augmentation = {2, 3, 5, {}, {}};  // 150 values of one byte, and of four
+  const AugmentShape augmentation = {2, 3, 5, {}, EraseMode::pixel};  // 150 values of one byte, and of four
   const uint8_t pixels[1] = {};
   expect_cost(costs::augment_images(augmentation, nullptr, given, pixels, into), 0,
               2 * static_cast<int64_t>(sizeof(ImagePlan)) + 150 + (768 + 150) * kFloat);

@@ -27,14 +27,21 @@ inline Array<Bounded> augment_one(const AugmentShape& s, const ImagePlan& plan, 
       }
     }
   }
-  uint64_t next = plan.first_noise;
-  for (int64_t c = 0; c < s.channels; ++c) {
-    for (int64_t y = 0; y < plan.erased.height; ++y) {
-      for (int64_t x = 0; x < plan.erased.width; ++x) {
-        const double u = (rng_word(s.noise, next) + 0.5) * 0x1p-32, v = rng_word(s.noise, next + 1) * 0x1p-32;
-        const double number = std::sqrt(-2 * std::log(u)) * std::cos(2 * M_PI * v);
-        value(c, plan.erased.top + y, plan.erased.left + x) = Bounded(number, std::fabs(number));
-        next += 2;
+  for (int64_t b = 0; b < plan.boxes; ++b) {
+    const Box& box = plan.erased[b].box;
+    uint64_t next = plan.erased[b].first_noise;
+    const auto draw = [&] {
+      const double u = (rng_word(s.noise, next) + 0.5) * 0x1p-32, v = rng_word(s.noise, next + 1) * 0x1p-32;
+      const double number = std::sqrt(-2 * std::log(u)) * std::cos(2 * M_PI * v);
+      next += 2;
+      return Bounded(number, std::fabs(number));
+    };
+    for (int64_t c = 0; c < s.channels; ++c) {
+      const Bounded of_channel = s.erase == EraseMode::random ? draw() : Bounded(0.0f);
+      for (int64_t y = 0; y < box.height; ++y) {
+        for (int64_t x = 0; x < box.width; ++x) {
+          value(c, box.top + y, box.left + x) = s.erase == EraseMode::pixel ? draw() : of_channel;
+        }
       }
     }
   }
@@ -56,11 +63,12 @@ inline Array<Bounded> augment_images(const AugmentShape& s, const std::vector<Im
   Array<Bounded> out;
   for (int64_t i = 0; i < s.batch; ++i) {
     const Array<Bounded>&own = images[at(i)], &partner = images[at(partners[at(i)])];
+    const Mix& mix = plans[at(i)].mix;
+    const Bounded share = Bounded(mix.lambda, mix.lambda), rest = Bounded(1 - mix.lambda, 1 - mix.lambda);
     for (int64_t k = 0; k < values; ++k) {
-      const int64_t y = k % plane / s.size - s.mix.box.top, x = k % s.size - s.mix.box.left;
-      const bool cut = y >= 0 && y < s.mix.box.height && x >= 0 && x < s.mix.box.width;
-      const Bounded share = Bounded(s.mix.lambda, s.mix.lambda), rest = Bounded(1 - s.mix.lambda, 1 - s.mix.lambda);
-      const bool alone = s.mix.lambda == 1 || partners[at(i)] == i || (s.mix.box.height > 0 && !cut);
+      const int64_t y = k % plane / s.size - mix.box.top, x = k % s.size - mix.box.left;
+      const bool cut = y >= 0 && y < mix.box.height && x >= 0 && x < mix.box.width;
+      const bool alone = mix.lambda == 1 || partners[at(i)] == i || (mix.box.height > 0 && !cut);
       out.push_back(alone ? own[at(k)] : cut ? partner[at(k)] : share * own[at(k)] + rest * partner[at(k)]);
     }
   }

@@ -78,7 +78,18 @@ TEST_F(Programs, AnImageIsAugmentedAsTheGoldenOnes) {
   EXPECT_NE(view.pixels, made({"--seed", "4", "--size", "40"}).pixels);
   const Image sheet = made({"--sheet", "--size", "16"});
   EXPECT_EQ(sheet.width, 8 * 20 - 4);
-  EXPECT_EQ(sheet.height, 4 * 20 - 4);
+  EXPECT_EQ(sheet.height, 8 * 20 - 4);
+  const Image jittered = made({"--jitter", "0.4", "--seed", "3", "--size", "40"});
+  EXPECT_EQ(jittered.pixels.size(), view.pixels.size());
+  EXPECT_NE(jittered.pixels, view.pixels);
+  ASSERT_EQ(run({"augment_image", input, "draws.jsonl", "--draws", "7"}).status, 0);
+  std::ifstream draws(dir.path("draws.jsonl"));
+  int lines = 0;
+  for (std::string line; std::getline(draws, line); ++lines) {
+    const auto drawn = nlohmann::json::parse(line);
+    for (const char* key : {"crop", "flip", "ops", "jitter", "boxes", "mix"}) EXPECT_TRUE(drawn.contains(key)) << key;
+  }
+  EXPECT_EQ(lines, 7);
   expect_user_error({"augment_image", input, "out.png", "--op", "blur"}, {"blur", "auto_contrast"});
   expect_user_error({"augment_image", input, "out.png", "--resized-crop", "1,2,3"}, {"--resized-crop", "3 numbers"});
   expect_user_error({"augment_image", input, dir.path("nowhere/out.png")}, {dir.path("nowhere")});

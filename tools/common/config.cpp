@@ -108,15 +108,21 @@ Bindings data_bindings(Config& c) {
       {"DATA", "split_seed", &c.data.split_seed, kSeed},
       {"DATA", "shuffle_buffer", &c.data.options.shuffle_buffer, {1, 1e9}},
       {"DATA", "repeated_augmentation", &c.data.repeated_augmentation, {1, 64}},
+      {"DATA", "published_order", &c.data.published_order},
       {"DATA", "max_broken", &c.data.max_broken, kShare},
       {"DATA", "interpolation", &a.interpolation},
       {"DATA", "decode", &a.decode},
       {"DATA", "auto_augment", &a.auto_augment},
+      {"DATA", "color_jitter", &a.color_jitter, {0, 1000}},
       {"DATA", "crop_padding", &a.crop_padding, {0, 1024}},
       {"DATA", "flip", &a.flip, kShare},
       {"DATA", "erase", &a.erase, kShare},
+      {"DATA", "erase_mode", &a.erase_mode},
+      {"DATA", "erase_min_count", &a.erase_min_count, {1, kMostErased}},
+      {"DATA", "erase_max_count", &a.erase_max_count, {1, kMostErased}},
       {"DATA", "mixup_alpha", &a.mixup_alpha, {0, 1000}},
       {"DATA", "cutmix_alpha", &a.cutmix_alpha, {0, 1000}},
+      {"DATA", "mix_mode", &a.mix_mode},
       {"DATA", "mix_probability", &a.mix_probability, kShare},
       {"DATA", "switch_probability", &a.switch_probability, kShare},
       {"DATA", "label_smoothing", &a.label_smoothing, kPart},
@@ -272,6 +278,7 @@ void resolve(Config& config) {
 
 Config::Config() {
   model.drop_path = 0.1;
+  data.augmentation.color_jitter = 0.4;
   data.augmentation.flip = 0.5;
   data.augmentation.erase = 0.25;
   data.augmentation.mixup_alpha = 0.8;

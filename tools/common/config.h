@@ -59,6 +59,7 @@ struct DataConfig {
   std::string recorded_split;
   Augmentation augmentation;          // its image_size is the model's
   int64_t repeated_augmentation = 1;  // how often an image comes in a row, each time augmented anew
+  bool published_order = false;       // Sampler::published
   double max_broken = 0.001;          // share of the images that may be broken before the run ends
 };
 

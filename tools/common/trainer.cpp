@@ -63,7 +63,7 @@ LoaderOptions loader_options(const Config& config, const Communicator& ranks) {
   options.workers = std::max(1, threads() / 4);
   options.seed = config.train.seed;
   options.augmentation = config.data.augmentation;
-  options.sampler.repeats = config.data.repeated_augmentation;
+  options.sampler = {config.data.repeated_augmentation, config.data.published_order};
   return options;
 }
 
