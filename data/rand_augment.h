@@ -59,8 +59,8 @@ double argument_of(ImageOp op, double magnitude, bool increasing, bool negative)
 std::vector<DrawnOp> draw_ops(const RandAugment& policy, Rng& rng);
 
 // Colour jitter as the published recipe has it where there is no policy (torchvision's ColorJitter without hue):
-// brightness, contrast and saturation (`color`) in a random order, each with a factor uniform in max(0, 1 - amount) ..
-// 1 + amount.
+// brightness, contrast and saturation (`color`) in a random order, each with a factor uniform between max(0, 1 - amount)
+// and 1 + amount.
 std::vector<DrawnOp> draw_jitter(double amount, Rng& rng);
 
 // What training makes of an image of any size, drawn in this order: a random resized crop to size x size, mirrored with

@@ -19,6 +19,7 @@ struct StridedGradient {
   int64_t stride[kMaxRank];
 };
 
+// The views, of which any part of the row can be packed and unpacked.
 class DeviceGradient {
  public:
   DeviceGradient() = default;

@@ -17,6 +17,7 @@
 
 namespace entangle {
 
+// Learns from the candidates that a search has scored.
 class AccuracyPredictor {
  public:
   explicit AccuracyPredictor(const SearchSpace& space);
