@@ -237,7 +237,7 @@ TEST_F(Report, APublishedSpaceHasItsPublishedSubnet) {
   }
   write("tiny", "config.yaml", kTinyConfig);
   write("tiny", "search.jsonl", std::string(kHeader) + "\n" + candidate_line(0.5, 5000));
-  EXPECT_EQ(words_of({"tiny"}).find("published"), std::string::npos);
+  EXPECT_EQ(words_of({"tiny"}).find("published: "), std::string::npos);
 }
 
 // The number before some words in the page, without its commas.
