@@ -6,6 +6,7 @@
 #   IMAGES           test images that the report looks at, 0: all (default)
 #   SETTINGS         more settings for every training, "TRAIN.lr=1e-3 DATA.flip=0"
 #   THREADS          default all cores
+#   NOTE             a sentence for the page: what else a reader must know
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 programs=${ENTANGLE_PROGRAMS:-$root}
 config=${CONFIG:-fashion-mnist}
@@ -31,7 +32,7 @@ made_by() {
     ${SETTINGS:+SETTINGS="$SETTINGS"}; do
     words+=("$(sed "s/=\(.* .*\)/='\1'/" <<< "$setting")")
   done
-  echo "Made by \`${words[*]} tools/experiments/$(basename "$0")\`."
+  echo "Made by \`${words[*]} tools/experiments/$(basename "$0")\`.${NOTE:+ $NOTE}"
 }
 
 # finish DIRECTORY PROGRAM ARGUMENTS...: runs a training to its end, which DIRECTORY/FINISHED then marks. DIRECTORY.arguments
