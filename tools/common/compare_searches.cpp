@@ -6,11 +6,11 @@
 #include "engine/check.h"
 #include "search/feasible.h"
 #include "search/front.h"
-#include "tools/common/correlation.h"
 #include "tools/common/experiment.h"
 #include "tools/common/model_costs.h"
 #include "tools/common/progress.h"
 #include "tools/common/report_data.h"
+#include "tools/common/search_report.h"
 
 namespace entangle {
 namespace {
@@ -86,16 +86,7 @@ const Candidate& best_of(const Search& search) {
   return *std::max_element(search.record.candidates.begin(), search.record.candidates.end(), less);
 }
 
-// Of what was predicted and then scored completely.
-double predictions_tau(const Search& search) {
-  std::vector<double> predicted, scored;
-  for (const Candidate& candidate : search.record.candidates) {
-    if (!candidate.predicted || candidate.stopped) continue;
-    predicted.push_back(*candidate.predicted);
-    scored.push_back(candidate.accuracy);
-  }
-  return kendall_tau(predicted, scored);
-}
+double predictions_tau(const Search& search) { return prediction_quality(search.record.candidates).tau; }
 
 std::string row_of(const Label& label, const Label& last) {
   int64_t seeds_ahead = 0;

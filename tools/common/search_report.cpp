@@ -94,16 +94,20 @@ void report_work(const SearchResult& result, const RankingWork& work, int64_t im
   std::printf("\n");
 }
 
-void report_predictions(const SearchResult& result) {
+PredictionQuality prediction_quality(const std::vector<Candidate>& candidates) {
   std::vector<double> predicted, scored;
-  for (const Candidate& candidate : result.candidates) {
+  for (const Candidate& candidate : candidates) {
     if (!candidate.predicted || candidate.stopped) continue;
     predicted.push_back(*candidate.predicted);
     scored.push_back(candidate.accuracy);
   }
-  const double tau = kendall_tau(predicted, scored);
-  std::printf("%zu candidates were predicted and then scored completely: ", scored.size());
-  std::printf(std::isfinite(tau) ? "Kendall's tau-b %.3f\n" : "too few to order\n", tau);
+  return {scored.size(), kendall_tau(predicted, scored)};
+}
+
+void report_predictions(const SearchResult& result) {
+  const PredictionQuality quality = prediction_quality(result.candidates);
+  std::printf("%zu candidates were predicted and then scored completely: ", quality.scored);
+  std::printf(std::isfinite(quality.tau) ? "Kendall's tau-b %.3f\n" : "too few to order\n", quality.tau);
 }
 
 void report_best(const SearchResult& result, int64_t images) {

@@ -30,8 +30,13 @@ std::string comparison_table(const std::vector<NamedResult>& searches, const std
 // Prints how many candidates were given up, and what that and shared beginnings saved. `images` rank a candidate.
 void report_work(const SearchResult& result, const RankingWork& work, int64_t images);
 
-// Prints how well the scored candidates had been ordered by what was predicted of them. Those that were given up do not
-// count.
+// How well scored candidates had been ordered by what was predicted of them.
+struct PredictionQuality {
+  size_t scored = 0;  // candidates that were predicted and then scored completely
+  double tau = 0;     // Kendall's tau-b over them; NaN: too few to order
+};
+PredictionQuality prediction_quality(const std::vector<Candidate>& candidates);
+// Prints it.
 void report_predictions(const SearchResult& result);
 
 // Prints the winner.
