@@ -7,6 +7,7 @@
 #include "data/decode.h"
 #include "data/noise.h"
 #include "data/rand_augment.h"
+#include "data/vectors.h"
 #include "engine/check.h"
 #include "engine/image_rows.h"
 
@@ -79,6 +80,7 @@ Normalizer::Normalizer(const std::vector<float>& mean, const std::vector<float>&
     CHECK(std_dev[c] > 0 && std::isfinite(std_dev[c]) && std::isfinite(mean[c]), "channel ", c,
           " cannot be normalised with mean ", mean[c], " and deviation ", std_dev[c]);
     for (size_t v = 0; v < 256; ++v) table_[c * 256 + v] = static_cast<float>((v / 255.0 - mean[c]) / std_dev[c]);
+    lookups_.emplace_back(table_.data() + c * 256);
   }
 }
 
@@ -90,15 +92,53 @@ void check_image(const Image& image, int64_t size, int64_t channels) {
         channels);
 }
 
+namespace {
+
+// Row y of all channels of the placed image, channels `apart` floats from one another. `planes` has room for the row.
+void place_channels(const Image& image, const Placement& placement, const Normalizer& normalizer, int64_t size,
+                    int64_t y, std::vector<uint8_t>& planes, int64_t apart, float* out) {
+  const int64_t channels = normalizer.channels();
+  if (channels == kChannels && placement.top == 0 && placement.left == 0) {
+    planes.resize(static_cast<size_t>(kChannels * size));
+    split_channels(image.pixels.data() + y * size * kChannels, size, placement.flip, planes.data());
+    for (int64_t c = 0; c < channels; ++c) {
+      normalizer.lookup(c).apply(size, planes.data() + c * size, out + c * apart);
+    }
+    return;
+  }
+  for (int64_t c = 0; c < channels; ++c) {
+    place_row(placement, channels, size, c, y, normalizer.table(c), image.pixels.data(), out + c * apart);
+  }
+}
+
+void erase_channels(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t channels, int64_t size, int64_t y,
+                    float* image) {
+  const auto fill = [&](const Box& box, uint64_t first, float* row) {
+    normal_numbers(noise, first, box.width, row + box.left);
+  };
+  for (int64_t c = 0; c < channels; ++c) erase_row(plan, mode, noise, c, y, fill, image + (c * size + y) * size);
+}
+
+// The same, erased.
+void augment_channels(const PlannedImage& to, EraseMode mode, RngKey noise, const Normalizer& normalizer, int64_t size,
+                      int64_t y, std::vector<uint8_t>& planes) {
+  place_channels(*to.image, to.plan->placement, normalizer, size, y, planes, size * size, to.out + y * size);
+  erase_channels(*to.plan, mode, noise, normalizer.channels(), size, y, to.out);
+}
+
+}  // namespace
+
 void place_image(const Image& image, const Placement& placement, const Normalizer& normalizer, int64_t size,
                  float* out) {
-  const int64_t channels = normalizer.channels();
-  check_image(image, size, channels);
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t y = 0; y < size; ++y) {
-      place_row(placement, channels, size, c, y, normalizer.table(c), image.pixels.data(), out + (c * size + y) * size);
-    }
+  check_image(image, size, normalizer.channels());
+  std::vector<uint8_t> planes;
+  for (int64_t y = 0; y < size; ++y) {
+    place_channels(image, placement, normalizer, size, y, planes, size * size, out + y * size);
   }
+}
+
+void erase_boxes(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t channels, int64_t size, float* image) {
+  for (int64_t y = 0; y < size; ++y) erase_channels(plan, mode, noise, channels, size, y, image);
 }
 
 Placement draw_placement(const Augmentation& augmentation, Rng& rng) {
@@ -123,16 +163,6 @@ Box draw_erased_box(int64_t size, int64_t boxes, Rng& rng) {
     return {rng.below(size - height + 1), rng.below(size - width + 1), height, width};
   }
   return {};
-}
-
-void erase_boxes(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t channels, int64_t size, float* image) {
-  if (plan.boxes == 0) return;
-  const auto fill = [&](const Box& box, uint64_t first, float* row) {
-    normal_numbers(noise, first, box.width, row + box.left);
-  };
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t y = 0; y < size; ++y) erase_row(plan, mode, noise, c, y, fill, image + (c * size + y) * size);
-  }
 }
 
 namespace {
@@ -162,8 +192,38 @@ ImagePlan draw_plan(const Augmentation& augmentation, int64_t channels, Rng& rng
 
 void augment_image(const Image& image, const ImagePlan& plan, EraseMode mode, RngKey noise,
                    const Normalizer& normalizer, int64_t size, float* out) {
-  place_image(image, plan.placement, normalizer, size, out);
-  erase_boxes(plan, mode, noise, normalizer.channels(), size, out);
+  check_image(image, size, normalizer.channels());
+  std::vector<uint8_t> planes;
+  for (int64_t y = 0; y < size; ++y) {
+    augment_channels({&image, &plan, out}, mode, noise, normalizer, size, y, planes);
+  }
+}
+
+namespace {
+
+ENTANGLE_CLONES __attribute__((flatten)) void mix_row(const Mix& a, const Mix& b, int64_t size, int64_t y, float* row_a, float* row_b) {
+  mix_rows(a, b, size, y, row_a, row_b);
+}
+
+bool is_mixed(const Mix& a, const Mix& b) { return a.lambda != 1 || b.lambda != 1; }
+
+}  // namespace
+
+// While a row is mixed both of its images' are still in the first cache.
+void augment_pair(const PlannedImage& a, const PlannedImage& b, EraseMode mode, RngKey noise,
+                  const Normalizer& normalizer, int64_t size) {
+  check_image(*a.image, size, normalizer.channels());
+  check_image(*b.image, size, normalizer.channels());
+  std::vector<uint8_t> planes;
+  for (int64_t y = 0; y < size; ++y) {
+    augment_channels(a, mode, noise, normalizer, size, y, planes);
+    augment_channels(b, mode, noise, normalizer, size, y, planes);
+    if (!is_mixed(a.plan->mix, b.plan->mix)) continue;
+    for (int64_t c = 0; c < normalizer.channels(); ++c) {
+      const int64_t row = (c * size + y) * size;
+      mix_row(a.plan->mix, b.plan->mix, size, y, a.out + row, b.out + row);
+    }
+  }
 }
 
 Mix cutmix_box(double lambda, int64_t row, int64_t column, int64_t size) {
@@ -200,9 +260,9 @@ void mix_images(const std::vector<Mix>& mixes, int64_t channels, int64_t size, f
   for (int64_t pair = 0; pair < mix_pairs(count); ++pair) {
     const int64_t i = mix_first(pair), partner = mix_partner(i, count);
     const Mix &a = mixes[static_cast<size_t>(i)], &b = mixes[static_cast<size_t>(partner)];
-    if (i == partner || (a.lambda == 1 && b.lambda == 1)) continue;
+    if (i == partner || !is_mixed(a, b)) continue;
     for (int64_t row = 0; row < rows; ++row) {
-      mix_rows(a, b, size, row % size, images + (i * rows + row) * size, images + (partner * rows + row) * size);
+      mix_row(a, b, size, row % size, images + (i * rows + row) * size, images + (partner * rows + row) * size);
     }
   }
 }

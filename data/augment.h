@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/lookup.h"
 #include "engine/ops.h"
 #include "engine/rng.h"
 
@@ -51,9 +52,11 @@ class Normalizer {
   int64_t channels() const { return static_cast<int64_t>(table_.size() / 256); }
   const std::vector<float>& table() const { return table_; }  // [channels, 256]
   const float* table(int64_t channel) const { return table_.data() + channel * 256; }
+  const FloatLookup& lookup(int64_t channel) const { return lookups_[static_cast<size_t>(channel)]; }
 
  private:
   std::vector<float> table_;
+  std::vector<FloatLookup> lookups_;
 };
 
 // Throws Error, naming the sizes, unless the image is size x size with so many channels.
@@ -74,9 +77,20 @@ void erase_boxes(const ImagePlan& plan, EraseMode mode, RngKey noise, int64_t ch
 
 // Everything that is drawn for one training image but its mix; the numbers of its erased boxes follow one another.
 ImagePlan draw_plan(const Augmentation& augmentation, int64_t channels, Rng& rng);
-// All of it for one training image; `noise` is the sequence that its plan was drawn from.
+// All of it for one training image but its mix; `noise` is the sequence that its plan was drawn from.
 void augment_image(const Image& image, const ImagePlan& plan, EraseMode mode, RngKey noise,
                    const Normalizer& normalizer, int64_t size, float* out);
+
+// A training image on its way into a batch, to `out`.
+struct PlannedImage {
+  const Image* image;
+  const ImagePlan* plan;
+  float* out;
+};
+// The same of two that are mixed with one another, each by its plan's mix: what augment_image and mix_images make of
+// them, row by row.
+void augment_pair(const PlannedImage& a, const PlannedImage& b, EraseMode mode, RngKey noise,
+                  const Normalizer& normalizer, int64_t size);
 
 // Mixup (Zhang et al., ICLR 2018; arXiv 1710.09412) or CutMix (Yun et al., ICCV 2019; arXiv 1905.04899):
 // lambda ~ Beta(alpha, alpha). CutMix: sides int(size sqrt(1 - lambda)), the centre uniform over the pixels, clipped at

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "data/lookup.h"
 #include "data/rgb.h"
 #include "data/vectors.h"
 #include "engine/check.h"
@@ -13,7 +14,6 @@ namespace entangle {
 namespace {
 
 using Histogram = std::array<int64_t, 256>;
-using Lookup = std::array<uint8_t, 256>;
 
 uint8_t clip(int value) { return static_cast<uint8_t>(std::clamp(value, 0, 255)); }
 
@@ -26,7 +26,7 @@ Lookup lookup(F f) {
 
 void map_values(Image& image, const Lookup& table) {
   check_rgb(image);
-  for (uint8_t& v : image.pixels) v = table[v];
+  look_up(table, static_cast<int64_t>(image.pixels.size()), image.pixels.data());
 }
 
 // A table for each channel, from its histogram.
@@ -39,9 +39,7 @@ void apply_by_histogram(Image& image, F table_of) {
   }
   std::array<Lookup, kChannels> tables;
   for (size_t c = 0; c < kChannels; ++c) tables[c] = table_of(histograms[c]);
-  for (size_t i = 0; i < image.pixels.size(); i += kChannels) {
-    for (size_t c = 0; c < kChannels; ++c) image.pixels[i + c] = tables[c][image.pixels[i + c]];
-  }
+  look_up_channels(tables, image.width * image.height, image.pixels.data());
 }
 
 Lookup contrast_table(const Histogram& histogram) {

@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -77,6 +78,8 @@ struct TrainLoader::Impl {
     int64_t place = -1;  // in the epoch's order of the copies that a part was decoded for
     std::vector<int64_t> order;
     int64_t epoch = -1;
+    std::array<Image, kMixGroup> group;  // views on their way into the batch, with what was drawn for them
+    std::array<ImagePlan, kMixGroup> plans;
   };
 
   const std::shared_ptr<const Dataset> dataset;
@@ -110,7 +113,9 @@ struct TrainLoader::Impl {
   std::pair<Region, int64_t> needed(int64_t place, const EncodedImage& image, const Workspace& own) const;
   std::vector<Mix> draw_mixes(int64_t epoch, int64_t step) const;
   int64_t own_count() const { return options.batch_size / options.share.ranks; }
-  void prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const;
+  ImagePlan drawn_plan(Rng& rng) const;
+  void stage(int64_t i, const Image& image, const ImagePlan& plan, Batch& batch) const;
+  void place_group(int64_t first, int64_t count, const Workspace& own, RngKey noise, Batch& batch) const;
   void allocate_slot(Batch& batch) const;
   void discard(std::unique_lock<std::mutex>& lock);
   Slot& slot_of(int64_t number) { return slots[number % static_cast<int64_t>(slots.size())]; }
@@ -226,22 +231,27 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
   TrainingView view = {augmentation.image_size, augmentation.flip, parse_interpolation(augmentation.interpolation),
                        policy ? &*policy : nullptr};
   view.jitter = augmentation.color_jitter;
+  const std::vector<Mix> mixes = draw_mixes(epoch, step);
+  const bool staged = options.form == BatchForm::staged;
   for (int64_t i = 0; i < batch.count; ++i) {
     if (abandoned.load(std::memory_order_relaxed)) return;
     const int64_t position = step * options.batch_size + options.share.rank * batch.count + i;
     decode(options.sampler.place(step, i, batch.count, options.share), own);
     batch.labels[i] = dataset->label(own.index);
     Rng rng = numbers_of(options.seed, Stream::augmentation, epoch, position);
-    prepare_image(i, any_size ? training_view(own.decoded, view, rng) : own.decoded.pixels, rng, batch);
+    const size_t member = static_cast<size_t>(i % kMixGroup);
+    Image& image = own.group[member];
+    image = any_size ? training_view(own.decoded, view, rng) : own.decoded.pixels;
+    ImagePlan& plan = own.plans[member] = drawn_plan(rng);
+    plan.mix = mixes[static_cast<size_t>(i)];
+    if (staged) {
+      stage(i, image, plan, batch);
+    } else if (i + 1 == batch.count || member + 1 == own.group.size()) {
+      place_group(i - static_cast<int64_t>(member), static_cast<int64_t>(member) + 1, own, rng.key, batch);
+    }
+    if (staged) batch.staged.shape.noise = rng.key;  // one for all images of an epoch
   }
-  const StageScope scope(Stage::mix);
-  const std::vector<Mix> mixes = draw_mixes(epoch, step);
-  const bool staged = options.form == BatchForm::staged;
-  if (staged) {
-    for (int64_t i = 0; i < batch.count; ++i) batch.staged.plans()[i].mix = mixes[static_cast<size_t>(i)];
-  } else {
-    mix_images(mixes, normalizer.channels(), augmentation.image_size, batch.images.data());
-  }
+  const StageScope scope(Stage::targets);
   write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mixes,
                 staged ? batch.staged.targets() : batch.targets.data());
 }
@@ -314,21 +324,38 @@ std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t place, const Encode
   return {region, reduction};
 }
 
-// What is drawn is the same for both forms.
-void TrainLoader::Impl::prepare_image(int64_t i, const Image& image, Rng rng, Batch& batch) const {
-  const StageScope scope(Stage::place);
-  const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
+ImagePlan TrainLoader::Impl::drawn_plan(Rng& rng) const {
   Augmentation rest = options.augmentation;
   if (any_size) rest.flip = 0, rest.crop_padding = 0;  // the view has been taken
-  const ImagePlan plan = draw_plan(rest, normalizer.channels(), rng);
-  if (options.form == BatchForm::images) {
-    augment_image(image, plan, erase, rng.key, normalizer, size, batch.images.data() + i * values);
-    return;
-  }
+  return draw_plan(rest, normalizer.channels(), rng);
+}
+
+void TrainLoader::Impl::stage(int64_t i, const Image& image, const ImagePlan& plan, Batch& batch) const {
+  const StageScope scope(Stage::place);
+  const int64_t size = options.augmentation.image_size;
   check_image(image, size, normalizer.channels());
-  std::copy(image.pixels.begin(), image.pixels.end(), batch.staged.pixels() + i * values);
+  std::copy(image.pixels.begin(), image.pixels.end(),
+            batch.staged.pixels() + i * normalizer.channels() * size * size);
   batch.staged.plans()[i] = plan;
-  batch.staged.shape.noise = rng.key;  // one for all images of an epoch
+}
+
+// Images [first, first + count), which are mixed with one another.
+void TrainLoader::Impl::place_group(int64_t first, int64_t count, const Workspace& own, RngKey noise,
+                                    Batch& batch) const {
+  const StageScope scope(Stage::place);
+  const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
+  const auto planned = [&](int64_t member) {
+    const size_t at = static_cast<size_t>(member);
+    return PlannedImage{&own.group[at], &own.plans[at], batch.images.data() + (first + member) * values};
+  };
+  for (int64_t i = 0; i < mix_pairs(count); ++i) {
+    const PlannedImage a = planned(i), b = planned(mix_partner(i, count));
+    if (a.out == b.out) {
+      augment_image(*a.image, *a.plan, erase, noise, normalizer, size, a.out);
+    } else {
+      augment_pair(a, b, erase, noise, normalizer, size);
+    }
+  }
 }
 
 // Waits until no worker touches a slot; whoever is at work stops at the next image.

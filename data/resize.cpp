@@ -7,10 +7,6 @@
 #include "data/vectors.h"
 #include "engine/check.h"
 
-#if defined(ENTANGLE_AVX2)
-#include <immintrin.h>
-#endif
-
 namespace entangle {
 
 namespace {
@@ -177,7 +173,7 @@ void each_row(const Rows& in, int64_t channels, int64_t out_stride, uint8_t* out
 // `out` has room for a few bytes behind its last pixel.
 void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t width, uint8_t* out) {
 #if defined(ENTANGLE_AVX2)
-  if (channels == 3 && __builtin_cpu_supports("avx2")) {
+  if (channels == 3 && has_avx2()) {
     const PairedWeights pairs = paired(w);
     return each_row(in, channels, width * channels, out,
                     [&](const uint8_t* row, uint8_t* to) { resize_row_avx2(row, w, pairs, width, to); });

@@ -18,7 +18,7 @@ double seconds_of(clockid_t clock) {
 }  // namespace
 
 const char* name_of(Stage stage) {
-  constexpr const char* kNames[kStages] = {"read", "decode", "resize", "operations", "place", "mix"};
+  constexpr const char* kNames[kStages] = {"read", "decode", "resize", "operations", "place", "targets"};
   return kNames[static_cast<size_t>(stage)];
 }
 

@@ -9,8 +9,8 @@
 namespace entangle {
 
 // read: a file's bytes. decode: to pixels. resize: the crop, resized and mirrored. operations: those of RandAugment or the
-// colour jitter. place: normalising and erasing, or copying into a staged batch. mix: mixup, CutMix and the targets.
-enum class Stage { read, decode, resize, operations, place, mix };
+// colour jitter. place: normalising, erasing, mixup and CutMix, or copying into a staged batch. targets: the mixed labels.
+enum class Stage { read, decode, resize, operations, place, targets };
 inline constexpr int kStages = 6;
 const char* name_of(Stage stage);
 

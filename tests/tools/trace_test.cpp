@@ -202,7 +202,7 @@ TEST_F(TraceFiles, OfAStepAreExplainedByOperations) {
 TEST_F(TraceFiles, OfATrainingHaveTheLoaderAndEndWithIt) {
   const json file = traced(train("run", {"--epochs", "1"}));
   const std::set<std::string> loader = names_of(file, "loader");
-  EXPECT_EQ(loader.count("next batch") + loader.count("place") + loader.count("mix"), 3u);
+  EXPECT_EQ(loader.count("next batch") + loader.count("place") + loader.count("targets"), 3u);
   std::set<int> threads;
   int64_t steps = 0;
   for (const json& e : file["traceEvents"]) {
