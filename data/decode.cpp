@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "data/image_structure.h"
+#include "data/jpeg_crop.h"
 #include "data/libjpeg.h"
 #include "data/stages.h"
 #include "engine/check.h"
@@ -49,15 +50,38 @@ void drop_fourth(const uint8_t* from, size_t pixels, uint8_t* to) {
   std::memcpy(to + 3 * (pixels - 1), from + 4 * (pixels - 1), 3);
 }
 
-// `image` has its size.
-void decode_by_stb(const std::vector<uint8_t>& file, const std::string& name, Image& image) {
+void decode_by_stb(const std::vector<uint8_t>& file, const std::string& name, int64_t wide, int64_t high,
+                   Image& image) {
+  image.height = high;
+  image.width = wide;
+  image.channels = 3;
+  image.pixels.resize(static_cast<size_t>(wide * high * 3));
   int width = 0, height = 0, channels = 0;
   // stb converts a JPEG's colours on vectors only to four channels.
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels, 4),
       stbi_image_free);
   CHECK(pixels != nullptr, name, ": the image is broken (", failure_reason(), ")");
+  CHECK(width == wide && height == high, name, ": the image is broken (its headers tell of different sizes)");
   drop_fourth(pixels.get(), image.pixels.size() / 3, image.pixels.data());
+}
+
+// The region `r` of a whole image, of which the JPEG shows `held`.
+void decode_part(const std::vector<uint8_t>& file, const std::string& name, const Region& held, const Region& r,
+                 ImagePart& part) {
+#if defined(ENTANGLE_TURBOJPEG)
+  part.left = r.left / part.reduction;
+  part.top = r.top / part.reduction;
+  const auto end = [&](int64_t place) { return (place + part.reduction - 1) / part.reduction; };
+  const Region reduced = {part.left - held.left / part.reduction, part.top - held.top / part.reduction,
+                          end(r.left + r.width) - part.left, end(r.top + r.height) - part.top};
+  decode_by_libjpeg(file, name, held.width, held.height, part.reduction, reduced, part.pixels);
+#else
+  static_cast<void>(r);
+  part.left = held.left;
+  part.top = held.top;
+  decode_by_stb(file, name, held.width, held.height, part.pixels);
+#endif
 }
 
 // Closes a file at the end of its scope.
@@ -92,9 +116,8 @@ DecodeMode parse_decode_mode(const std::string& name) {
 
 void check_available(DecodeMode mode) {
 #if !defined(ENTANGLE_TURBOJPEG)
-  CHECK(mode == DecodeMode::full,
-        "JPEGs are decoded by stb_image here, which cannot decode a part of one: set "
-        "DATA.decode=full instead of ",
+  CHECK(mode != DecodeMode::scaled,
+        "JPEGs are decoded by stb_image here, which cannot decode them smaller: set DATA.decode=roi instead of ",
         name_of(mode), ", or compile where libjpeg-turbo is found");
 #else
   static_cast<void>(mode);
@@ -123,11 +146,7 @@ void EncodedImage::decode(Image& image) const {
     return decode_by_libjpeg(file_, name_, width_, height_, 1, {0, 0, width_, height_}, image);
   }
 #endif
-  image.height = height_;
-  image.width = width_;
-  image.channels = 3;
-  image.pixels.resize(static_cast<size_t>(width_ * height_ * 3));
-  decode_by_stb(file_, name_, image);
+  decode_by_stb(file_, name_, width_, height_, image);
 }
 
 void EncodedImage::decode(DecodeMode mode, const Region& r, int64_t reduction, ImagePart& part) const {
@@ -136,24 +155,17 @@ void EncodedImage::decode(DecodeMode mode, const Region& r, int64_t reduction, I
   part.height = height_;
   part.left = part.top = 0;
   part.reduction = 1;
-#if defined(ENTANGLE_TURBOJPEG)
-  if (mode != DecodeMode::full && is_jpeg(file_)) {
-    const StageScope scope(Stage::decode);
-    CHECK(r.left >= 0 && r.top >= 0 && r.width >= 1 && r.height >= 1 && r.left + r.width <= width_ &&
-              r.top + r.height <= height_,
-          name_, ": the region of ", r.width, "x", r.height, " pixels at (", r.left, ", ", r.top,
-          ") leaves the image of ", width_, "x", height_);
-    if (mode == DecodeMode::scaled) part.reduction = reduction;
-    part.left = r.left / part.reduction;
-    part.top = r.top / part.reduction;
-    const auto end = [&](int64_t place) { return (place + part.reduction - 1) / part.reduction; };
-    const Region reduced = {part.left, part.top, end(r.left + r.width) - part.left, end(r.top + r.height) - part.top};
-    return decode_by_libjpeg(file_, name_, width_, height_, part.reduction, reduced, part.pixels);
-  }
-#endif
-  static_cast<void>(r);
-  static_cast<void>(reduction);
-  decode(part.pixels);
+  if (mode == DecodeMode::full || !is_jpeg(file_)) return decode(part.pixels);
+  const StageScope scope(Stage::decode);
+  CHECK(r.left >= 0 && r.top >= 0 && r.width >= 1 && r.height >= 1 && r.left + r.width <= width_ &&
+            r.top + r.height <= height_,
+        name_, ": the region of ", r.width, "x", r.height, " pixels at (", r.left, ", ", r.top,
+        ") leaves the image of ", width_, "x", height_);
+  if (mode == DecodeMode::scaled) part.reduction = reduction;
+  static thread_local std::vector<uint8_t> smaller;
+  Region held = {0, 0, width_, height_};
+  const bool cut = crop_jpeg(file_, r, part.reduction, smaller, held);
+  decode_part(cut ? smaller : file_, name_, held, r, part);
 }
 
 int64_t largest_reduction(const Region& region, int64_t size) {

@@ -20,12 +20,12 @@ const char* jpeg_decoder();
 
 // How much of a JPEG is decoded where a part of it is wanted; other files are always decoded whole.
 //   full    all of it
-//   roi     the blocks of the part and one around them: the same pixels. What lies behind the part is not looked at, so
-//           a file that is broken there passes.
+//   roi     what the part needs: the same pixels. Of a file in pieces (data/jpeg_crop.h) only those pieces; of others,
+//           with libjpeg-turbo, the blocks of the part and one around them. What is not needed is not looked at, so a
+//           file that is broken there passes.
 //   scaled  as roi, at 1/2, 1/4 or 1/8 of the size where the part still has the pixels wanted: the upper frequencies of
 //           each block are left out, which is another filter than resizing. Chroma with fewer samples along one axis
-//           than along the other becomes coarser.
-// The latter two need libjpeg-turbo.
+//           than along the other becomes coarser. Needs libjpeg-turbo.
 enum class DecodeMode { full, roi, scaled };
 const char* name_of(DecodeMode mode);
 DecodeMode parse_decode_mode(const std::string& name);  // throws Error naming the known ones

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "data/vectors.h"
+#include "data/resize_rows.h"
 #include "engine/check.h"
 
 namespace entangle {
@@ -12,7 +12,6 @@ namespace entangle {
 namespace {
 
 constexpr int64_t kLargestSide = 65535;
-constexpr int kFractionBits = 22;  // 8 bits of a pixel, and two for what a bicubic filter exceeds it by: 32 in all
 
 double triangle(double x) { return std::max(0.0, 1 - std::fabs(x)); }
 
@@ -23,12 +22,6 @@ double keys_cubic(double x) {
   if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
   return 0;
 }
-
-// For each output position the first input position under the filter, how many there are, and their weights.
-struct Weights {
-  int64_t taps;  // of the widest
-  std::vector<int32_t> first, count, weight;
-};
 
 // Of what lies between two places of a row of `in` pixels, [begin, begin + length).
 struct Interval {
@@ -61,13 +54,12 @@ Weights weights_of(const Interval& part, int64_t out, Interpolation interpolatio
     }
     w.first.push_back(static_cast<int32_t>(first));
     w.count.push_back(static_cast<int32_t>(count));
+    w.most = std::max(w.most, w.count.back());
   }
   return w;
 }
 
 uint8_t to_pixel(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
-
-constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
 // Rows of pixels in memory, `stride` bytes apart.
 struct Rows {
@@ -154,7 +146,7 @@ ENTANGLE_AVX2 void resize_row_avx2(const uint8_t* row, const Weights& w, const P
 #endif
 
 // Every row through `one(row, out)`, which reads up to kBeyond bytes behind the row: at the end of the memory a copy.
-constexpr int64_t kBeyond = 64;
+constexpr int64_t kBeyond = 128;
 template <class F>
 void each_row(const Rows& in, int64_t channels, int64_t out_stride, uint8_t* out, const F& one) {
   const int64_t bytes = in.width * channels;
@@ -173,6 +165,12 @@ void each_row(const Rows& in, int64_t channels, int64_t out_stride, uint8_t* out
 // `out` has room for a few bytes behind its last pixel.
 void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t width, uint8_t* out) {
 #if defined(ENTANGLE_AVX2)
+  static_assert(kBeyond >= WideRow::kBeyond);
+  if (channels == 3 && has_vbmi() && WideRow::serves(w)) {
+    const WideRow wide(w);
+    return each_row(in, channels, width * channels, out,
+                    [&](const uint8_t* row, uint8_t* to) { wide.run(row, to); });
+  }
   if (channels == 3 && has_avx2()) {
     const PairedWeights pairs = paired(w);
     return each_row(in, channels, width * channels, out,
@@ -183,30 +181,44 @@ void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t 
            [&](const uint8_t* row, uint8_t* to) { resize_row(channels, row, w, width, to); });
 }
 
-// out[y, i] = sum of weight[y, t] in[first[y] + t, i], for rows of `length` values, in pieces whose sums stay in
-// registers.
-ENTANGLE_CLONES void resize_rows(const uint8_t* in, int64_t stride, const Weights& w, int64_t height, int64_t length,
-                                 uint8_t* out) {
+// out[i] = sum of weight[t] rows[t * stride + i], for values [first, length), in pieces whose sums stay in registers.
+ENTANGLE_CLONES void resize_columns_of(const uint8_t* rows, int64_t stride, const int32_t* weight, int32_t count,
+                                       int64_t first, int64_t length, uint8_t* out) {
   constexpr int64_t kPiece = 32;
-  for (int64_t y = 0; y < height; ++y) {
-    const uint8_t* rows = in + w.first[static_cast<size_t>(y)] * stride;
+  int64_t i = first;
+  for (; i + kPiece <= length; i += kPiece) {
+    int32_t sum[kPiece];
+    for (int64_t k = 0; k < kPiece; ++k) sum[k] = kHalf;
+    for (int32_t t = 0; t < count; ++t) {
+      const uint8_t* row = rows + t * stride + i;
+      for (int64_t k = 0; k < kPiece; ++k) sum[k] += weight[t] * row[k];
+    }
+    for (int64_t k = 0; k < kPiece; ++k) out[i + k] = to_pixel(sum[k]);
+  }
+  for (; i < length; ++i) {
+    int32_t sum = kHalf;
+    for (int32_t t = 0; t < count; ++t) sum += weight[t] * rows[t * stride + i];
+    out[i] = to_pixel(sum);
+  }
+}
+
+// Row y from the rows under its filter, for rows of `length` values.
+void resize_rows(const uint8_t* in, int64_t stride, const Weights& w, int64_t height, int64_t length, uint8_t* out) {
+#if defined(ENTANGLE_VBMI)
+  const bool wide = has_vbmi() && serves_wide_columns(w);
+#endif
+  for (int64_t y = 0; y < height; ++y, out += length) {
+    const size_t at = static_cast<size_t>(y);
+    const uint8_t* rows = in + w.first[at] * stride;
     const int32_t* weight = w.weight.data() + y * w.taps;
-    const int32_t count = w.count[static_cast<size_t>(y)];
-    int64_t i = 0;
-    for (; i + kPiece <= length; i += kPiece) {
-      int32_t sum[kPiece];
-      for (int64_t k = 0; k < kPiece; ++k) sum[k] = kHalf;
-      for (int32_t t = 0; t < count; ++t) {
-        const uint8_t* row = rows + t * stride + i;
-        for (int64_t k = 0; k < kPiece; ++k) sum[k] += weight[t] * row[k];
-      }
-      for (int64_t k = 0; k < kPiece; ++k) out[y * length + i + k] = to_pixel(sum[k]);
+    int64_t done = 0;
+#if defined(ENTANGLE_VBMI)
+    if (wide) {
+      resize_columns_wide(rows, stride, weight, w.count[at], length, out);
+      done = length / 64 * 64;
     }
-    for (; i < length; ++i) {
-      int32_t sum = kHalf;
-      for (int32_t t = 0; t < count; ++t) sum += weight[t] * rows[t * stride + i];
-      out[y * length + i] = to_pixel(sum);
-    }
+#endif
+    resize_columns_of(rows, stride, weight, w.count[at], done, length, out);
   }
 }
 

@@ -79,7 +79,8 @@ class Padded {
 
   void fill_row(const uint8_t* from, uint8_t* to) const {
     uint8_t* inside = to + kEdge * kFour;
-    for (int64_t x = 0; x < width_; ++x) std::memcpy(inside + x * kFour, from + x * kChannels, kChannels);
+    for (int64_t x = 0; x + 1 < width_; ++x) std::memcpy(inside + x * kFour, from + x * kChannels, kFour);
+    std::memcpy(inside + (width_ - 1) * kFour, from + (width_ - 1) * kChannels, kChannels);
     for (int64_t i = 0; i < kEdge; ++i) {
       std::memcpy(to + i * kFour, inside, kFour);
       std::memcpy(inside + (width_ + i) * kFour, inside + (width_ - 1) * kFour, kFour);

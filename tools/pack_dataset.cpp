@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   program.number("--samples", options.samples, "of a shard at most (default 10k)");
   program.number("--megabytes", megabytes, "of a shard's images at most");
   program.number("--short-side", options.short_side, "resize larger images to it, as JPEG (default: files stay)");
-  program.number("--quality", options.quality, "of those JPEGs, 1 to 100 (default 90)");
+  program.number("--quality", options.quality, "of those JPEGs, 1 to 100 (default 90; 85 takes a fifth less to store)");
   app.add_flag(
       "--in-order", options.in_order,
       "training images in the order of the data set instead of shuffled by --seed: a shard then has few classes");

@@ -45,11 +45,10 @@ TEST(DecodeMode, ReductionsLeaveThePixelsWanted) {
 }
 
 #if !defined(ENTANGLE_TURBOJPEG)
-TEST(DecodeMode, PartsNeedLibjpegTurbo) {
+TEST(DecodeMode, ScaledNeedsLibjpegTurbo) {
   check_available(DecodeMode::full);
-  for (const DecodeMode mode : {DecodeMode::roi, DecodeMode::scaled}) {
-    expect_error([&] { check_available(mode); }, {"DATA.decode=full", name_of(mode), "libjpeg-turbo"});
-  }
+  check_available(DecodeMode::roi);
+  expect_error([&] { check_available(DecodeMode::scaled); }, {"DATA.decode=roi", "scaled", "libjpeg-turbo"});
 }
 #else
 
@@ -58,6 +57,7 @@ struct Kind {
   J_COLOR_SPACE space;
   int across, down;  // samples of luma beside one of chroma
   bool progressive;
+  int restart = 0;  // units of a piece between restart markers
 };
 constexpr Kind kKinds[] = {
     {"4:4:4", JCS_YCbCr, 1, 1, false},
@@ -70,6 +70,16 @@ constexpr Kind kKinds[] = {
     {"grey", JCS_GRAYSCALE, 1, 1, false},
     {"CMYK", JCS_CMYK, 1, 1, false},
     {"YCCK 4:2:0", JCS_YCCK, 2, 2, false},
+    {"4:2:0 in pieces of a unit", JCS_YCbCr, 2, 2, false, 1},
+    {"4:2:0 in pieces of two units", JCS_YCbCr, 2, 2, false, 2},
+    {"4:2:0 in pieces of five units", JCS_YCbCr, 2, 2, false, 5},
+    {"4:2:0 in pieces of twenty units", JCS_YCbCr, 2, 2, false, 20},
+    {"4:4:4 in pieces of two units", JCS_YCbCr, 1, 1, false, 2},
+    {"4:2:2 in pieces of a unit", JCS_YCbCr, 2, 1, false, 1},
+    {"4:4:0 in pieces of a unit", JCS_YCbCr, 1, 2, false, 1},
+    {"4:1:1 in pieces of a unit", JCS_YCbCr, 4, 1, false, 1},
+    {"grey in pieces of four units", JCS_GRAYSCALE, 1, 1, false, 4},
+    {"YCCK 4:2:0 in pieces of a unit", JCS_YCCK, 2, 2, false, 1},
 };
 
 // Waves and noise: neighbours differ, in chroma too.
@@ -111,6 +121,7 @@ std::vector<uint8_t> encoded(const Kind& kind, int64_t width, int64_t height) {
     info.comp_info[3].v_samp_factor = kind.down;
   }
   if (kind.progressive) jpeg_simple_progression(&info);
+  info.restart_interval = static_cast<unsigned>(kind.restart);
   jpeg_start_compress(&info, TRUE);
   while (info.next_scanline < info.image_height) {
     JSAMPROW row = pixels.data() + static_cast<int64_t>(info.next_scanline) * width * channels;

@@ -30,6 +30,11 @@ void check_encodable(const Image& image, const std::string& name) {
 
 }  // namespace
 
+void check_encodable(const Image& image, int64_t quality, const std::string& name) {
+  check_encodable(image, name);
+  CHECK(quality >= 1 && quality <= 100, "the quality of a JPEG is 1 to 100, not ", quality);
+}
+
 std::string encode_png(const Image& image, const std::string& name) {
   check_encodable(image, name);
   const int width = static_cast<int>(image.width), channels = static_cast<int>(image.channels);
@@ -41,8 +46,7 @@ std::string encode_png(const Image& image, const std::string& name) {
 }
 
 std::string encode_jpeg(const Image& image, int64_t quality, const std::string& name) {
-  check_encodable(image, name);
-  CHECK(quality >= 1 && quality <= 100, "the quality of a JPEG is 1 to 100, not ", quality);
+  check_encodable(image, quality, name);
   std::string bytes;
   const int written =
       stbi_write_jpg_to_func(append, &bytes, static_cast<int>(image.width), static_cast<int>(image.height),

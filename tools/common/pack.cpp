@@ -98,7 +98,7 @@ std::string packed_bytes(const Dataset& dataset, int64_t index, const PackOption
   sample = sample_name(index, has_file ? file.name : "");
   if (options.short_side > 0 && std::min(image.width, image.height) > options.short_side) {
     const Image smaller = with_short_side(image, options.short_side);
-    const std::string bytes = encode_jpeg(smaller, options.quality, file.name);
+    const std::string bytes = encode_jpeg_in_pieces(smaller, options.quality, file.name);
     const Image back = decode_image({bytes.begin(), bytes.end()}, file.name);
     CHECK(back.width == smaller.width && back.height == smaller.height, file.name, ": its JPEG has another size");
     return bytes;
