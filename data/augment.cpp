@@ -201,7 +201,8 @@ void augment_image(const Image& image, const ImagePlan& plan, EraseMode mode, Rn
 
 namespace {
 
-ENTANGLE_CLONES __attribute__((flatten)) void mix_row(const Mix& a, const Mix& b, int64_t size, int64_t y, float* row_a, float* row_b) {
+ENTANGLE_CLONES __attribute__((flatten)) void mix_row(const Mix& a, const Mix& b, int64_t size, int64_t y, float* row_a,
+                                                      float* row_b) {
   mix_rows(a, b, size, y, row_a, row_b);
 }
 

@@ -109,8 +109,8 @@ void put_number(int64_t value, uint8_t* to) {
 
 }  // namespace
 
-bool crop_jpeg(const std::vector<uint8_t>& file, const Region& region, int64_t reduction,
-               std::vector<uint8_t>& smaller, Region& held) {
+bool crop_jpeg(const std::vector<uint8_t>& file, const Region& region, int64_t reduction, std::vector<uint8_t>& smaller,
+               Region& held) {
   Header header(file);
   if (file.size() < 4 || !header.read()) return false;
   const int64_t units = (header.width() + header.unit_width() - 1) / header.unit_width();

@@ -16,7 +16,7 @@ namespace entangle {
 // is reduced by 1, 2, 4 or 8, and tells in `held` what it shows of the image. False, and nothing is made, for files
 // without such pieces, progressive or broken ones, and where all of the file is needed. The file must have passed
 // check_image_structure; the region lies inside of the image.
-bool crop_jpeg(const std::vector<uint8_t>& file, const Region& region, int64_t reduction,
-               std::vector<uint8_t>& smaller, Region& held);
+bool crop_jpeg(const std::vector<uint8_t>& file, const Region& region, int64_t reduction, std::vector<uint8_t>& smaller,
+               Region& held);
 
 }  // namespace entangle

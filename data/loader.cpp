@@ -334,8 +334,7 @@ void TrainLoader::Impl::stage(int64_t i, const Image& image, const ImagePlan& pl
   const StageScope scope(Stage::place);
   const int64_t size = options.augmentation.image_size;
   check_image(image, size, normalizer.channels());
-  std::copy(image.pixels.begin(), image.pixels.end(),
-            batch.staged.pixels() + i * normalizer.channels() * size * size);
+  std::copy(image.pixels.begin(), image.pixels.end(), batch.staged.pixels() + i * normalizer.channels() * size * size);
   batch.staged.plans()[i] = plan;
 }
 

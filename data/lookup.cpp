@@ -76,9 +76,9 @@ ENTANGLE_VBMI void look_up_floats_vbmi(const std::array<Lookup, 4>& bytes, int64
     const __m512i b2 = taken(table[2], from), b3 = taken(table[3], from);
     const __m512i low_first = _mm512_unpacklo_epi8(b0, b1), low_last = _mm512_unpackhi_epi8(b0, b1);
     const __m512i high_first = _mm512_unpacklo_epi8(b2, b3), high_last = _mm512_unpackhi_epi8(b2, b3);
-    const __m512i floats[] = {
-        _mm512_unpacklo_epi16(low_first, high_first), _mm512_unpackhi_epi16(low_first, high_first),
-        _mm512_unpacklo_epi16(low_last, high_last), _mm512_unpackhi_epi16(low_last, high_last)};
+    const __m512i floats[] = {_mm512_unpacklo_epi16(low_first, high_first),
+                              _mm512_unpackhi_epi16(low_first, high_first), _mm512_unpacklo_epi16(low_last, high_last),
+                              _mm512_unpackhi_epi16(low_last, high_last)};
     for (int64_t k = 0; k < 4; ++k) {
       const __mmask16 there = static_cast<__mmask16>(first_bytes(rest - 16 * k) & 0xFFFF);
       _mm512_mask_storeu_epi32(out + i + 16 * k, there, floats[k]);

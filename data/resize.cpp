@@ -168,8 +168,7 @@ void resize_columns(const Rows& in, int64_t channels, const Weights& w, int64_t 
   static_assert(kBeyond >= WideRow::kBeyond);
   if (channels == 3 && has_vbmi() && WideRow::serves(w)) {
     const WideRow wide(w);
-    return each_row(in, channels, width * channels, out,
-                    [&](const uint8_t* row, uint8_t* to) { wide.run(row, to); });
+    return each_row(in, channels, width * channels, out, [&](const uint8_t* row, uint8_t* to) { wide.run(row, to); });
   }
   if (channels == 3 && has_avx2()) {
     const PairedWeights pairs = paired(w);

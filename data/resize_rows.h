@@ -32,10 +32,10 @@ class WideRow {
   void run(const uint8_t* row, uint8_t* out) const;
 
  private:
-  int64_t groups_;                // of four taps
-  std::vector<int32_t> first_;    // byte of the row, of each five pixels
-  std::vector<uint8_t> order_;    // [five pixels, 64]: the four taps of each value side by side
-  std::vector<int8_t> digits_;    // [five pixels, groups, 3, 64]: of those taps' weights, the upper ones first
+  int64_t groups_;              // of four taps
+  std::vector<int32_t> first_;  // byte of the row, of each five pixels
+  std::vector<uint8_t> order_;  // [five pixels, 64]: the four taps of each value side by side
+  std::vector<int8_t> digits_;  // [five pixels, groups, 3, 64]: of those taps' weights, the upper ones first
 };
 
 // Whether there are few enough taps for this one.

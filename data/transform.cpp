@@ -96,9 +96,9 @@ ENTANGLE_INLINE void turn_over(const Pixels4 (&rows)[4], Ints16 (&v)[4]) {
   const Pixels4 b = __builtin_shuffle(rows[2], rows[3], Pixels4{0, 4, 1, 5});
   const Pixels4 c = __builtin_shuffle(rows[0], rows[1], Pixels4{2, 6, 3, 7});
   const Pixels4 d = __builtin_shuffle(rows[2], rows[3], Pixels4{2, 6, 3, 7});
-  const Pixels4 columns[] = {
-      __builtin_shuffle(a, b, Pixels4{0, 1, 4, 5}), __builtin_shuffle(a, b, Pixels4{2, 3, 6, 7}),
-      __builtin_shuffle(c, d, Pixels4{0, 1, 4, 5}), __builtin_shuffle(c, d, Pixels4{2, 3, 6, 7})};
+  const Pixels4 columns[] = {__builtin_shuffle(a, b, Pixels4{0, 1, 4, 5}), __builtin_shuffle(a, b, Pixels4{2, 3, 6, 7}),
+                             __builtin_shuffle(c, d, Pixels4{0, 1, 4, 5}),
+                             __builtin_shuffle(c, d, Pixels4{2, 3, 6, 7})};
   for (int k = 0; k < 4; ++k) {
     const Shorts16 wide = __builtin_convertvector(reinterpret_cast<const Bytes16&>(columns[k]), Shorts16);
     v[k] = __builtin_convertvector(wide, Ints16);
@@ -236,8 +236,8 @@ ENTANGLE_INLINE void pixels_of(Interpolation kind, const uint8_t* in, int64_t st
   pixels_of<Interpolation::bilinear, steps>(in, stride, places, count, out);
 }
 
-ENTANGLE_CLONES void pixels_of(Steps steps, Interpolation kind, const uint8_t* in, int64_t stride,
-                               const Places& places, int64_t count, uint8_t* out) {
+ENTANGLE_CLONES void pixels_of(Steps steps, Interpolation kind, const uint8_t* in, int64_t stride, const Places& places,
+                               int64_t count, uint8_t* out) {
   if (steps == Steps::both) return pixels_of<Steps::both>(kind, in, stride, places, count, out);
   if (steps == Steps::across) return pixels_of<Steps::across>(kind, in, stride, places, count, out);
   pixels_of<Steps::down>(kind, in, stride, places, count, out);

@@ -69,13 +69,15 @@ ENTANGLE_VBMI inline __m512d of_two(const double* d) {
 
 // Four pixels as store_pixels writes them.
 ENTANGLE_VBMI inline void store_four(__m512d low, __m512d high, uint8_t* out) {
-  const __m512i all = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvttpd_epi32(low)), _mm512_cvttpd_epi32(high), 1);
+  const __m512i all =
+      _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvttpd_epi32(low)), _mm512_cvttpd_epi32(high), 1);
   const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(all, _mm512_setzero_si512()));
   const __m128i order = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(bytes, order));
 }
 
-ENTANGLE_VBMI inline __m512d two_wide(const Wide& w, const uint8_t* in, int64_t stride, const Places& places, size_t i) {
+ENTANGLE_VBMI inline __m512d two_wide(const Wide& w, const uint8_t* in, int64_t stride, const Places& places,
+                                      size_t i) {
   __m512d low[2], high[2];
   for (size_t k = 0; k < 2; ++k) {
     const uint8_t* first = in + places.first[i + k];

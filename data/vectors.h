@@ -26,7 +26,8 @@ namespace entangle {
 // the same results. Whether they are taken follows the path of the kernels, so that tests can have each.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define ENTANGLE_AVX2 __attribute__((target("avx2"), optimize("O3")))
-#define ENTANGLE_VBMI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni"), optimize("O3")))
+#define ENTANGLE_VBMI \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni"), optimize("O3")))
 #endif
 #define ENTANGLE_INLINE inline __attribute__((always_inline))
 

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "data/decode.h"
+#include "data/jpeg_crop.h"
 #include "data/loader.h"
 #include "data/resize.h"
 #include "engine/rng.h"
@@ -161,6 +162,57 @@ TEST(DecodePart, HasThePixelsOfTheWholeImage) {
         ASSERT_EQ(resized_crop(part, region, 20, 30, Interpolation::bicubic).pixels,
                   resized_crop(whole, region, 20, 30, Interpolation::bicubic).pixels);
       }
+    }
+  }
+}
+
+// What is in front of the pixels, and those of a sixteenth of them.
+TEST(CropJpeg, MakesASmallerFile) {
+  const std::vector<uint8_t> file = encoded({"", JCS_YCbCr, 2, 2, false, 1}, 320, 240);
+  std::vector<uint8_t> smaller;
+  Region held;
+  ASSERT_TRUE(crop_jpeg(file, {100, 90, 60, 40}, 1, smaller, held));
+  EXPECT_EQ(held.left, 96);
+  EXPECT_EQ(held.top, 80);
+  EXPECT_EQ(held.width, 80) << "162, the last pixel that chroma reaches, lies in the unit that ends at 176";
+  EXPECT_EQ(held.height, 64);
+  EXPECT_LT(smaller.size(), file.size() / 8);
+  Image whole, part;
+  const std::string name = "photo.jpg";
+  EncodedImage(file, name).decode(whole);
+  EncodedImage(smaller, name).decode(part);
+  EXPECT_EQ(crop(part, {4, 10, 60, 40}).pixels, crop(whole, {100, 90, 60, 40}).pixels);
+  EXPECT_FALSE(crop_jpeg(file, {0, 0, 320, 240}, 1, smaller, held)) << "all of it";
+}
+
+TEST(CropJpeg, LeavesWhatItCannotCut) {
+  const Region region = {20, 20, 30, 30};
+  std::vector<uint8_t> smaller;
+  Region held;
+  const auto cuts = [&](const std::vector<uint8_t>& file) { return crop_jpeg(file, region, 1, smaller, held); };
+  std::vector<uint8_t> file = encoded({"", JCS_YCbCr, 2, 2, false, 1}, 128, 96);
+  ASSERT_TRUE(cuts(file));
+  EXPECT_FALSE(cuts(encoded({"", JCS_YCbCr, 2, 2, false}, 128, 96))) << "no pieces";
+  EXPECT_FALSE(cuts(encoded({"", JCS_YCbCr, 2, 2, false, 3}, 128, 96))) << "pieces that end within a row go on";
+  EXPECT_FALSE(cuts(encoded({"", JCS_YCbCr, 2, 2, true, 1}, 128, 96))) << "progressive";
+  const uint8_t fourth[] = {0xFF, 0xD3};
+  const auto marker = std::search(file.begin(), file.end(), fourth, fourth + 2);
+  ASSERT_NE(marker, file.end());
+  marker[1] = 0xD4;
+  EXPECT_FALSE(cuts(file)) << "a marker of another number";
+  marker[1] = 0xD3;
+  for (size_t length = 0; length < file.size(); length += 1 + length / 40) {
+    EXPECT_FALSE(cuts({file.begin(), file.begin() + static_cast<int64_t>(length)})) << length;
+  }
+  Rng rng(9, Stream::synthetic);
+  for (int i = 0; i < 20000; ++i) {  // sanitizers look for accesses out of bounds
+    std::vector<uint8_t> spoilt = file;
+    for (int64_t k = 0; k <= rng.below(3); ++k) {
+      const int64_t reach = rng.below(2) == 0 ? 700 : static_cast<int64_t>(file.size());
+      spoilt[static_cast<size_t>(rng.below(reach))] = static_cast<uint8_t>(rng.below(256));
+    }
+    if (cuts(spoilt)) {
+      ASSERT_LE(smaller.size(), spoilt.size());
     }
   }
 }
