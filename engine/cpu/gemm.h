@@ -41,9 +41,10 @@ static inline int64_t packed_floats(int64_t depth, int64_t columns) {
 
 // What the tile behind this one touches first: where its rows of A and its rows of C begin. A tile asks for them while
 // it multiplies, a line at a time: asked for all at once, or not at all, they would be waited for.
+template <class Element>
 struct Ahead {
-  const void* a;
-  int64_t a_row;  // bytes
+  const Element* a;
+  int64_t a_row;
   const float* c;
 };
 
@@ -63,7 +64,7 @@ static inline void multiply_step(vec (&acc)[rows][vectors], const View<Element>&
 // tile may end within a vector.
 template <int rows, int vectors, class Element>
 static inline void tile(const View<Element>& a, const Element* panel, int64_t depth, float* c, int64_t c_row,
-                        int64_t columns, const float* start, bool add, const Ahead& ahead) {
+                        int64_t columns, const float* start, bool add, const Ahead<Element>& ahead) {
   enum { width = vectors * kLanes, kSteps = 16 / rows };  // a line has 16 elements; every row's is asked for by turns
   vec acc[rows][vectors];
 #pragma GCC unroll 8
@@ -79,7 +80,7 @@ static inline void tile(const View<Element>& a, const Element* panel, int64_t de
       for (int v = 0; v < vectors; ++v) __builtin_prefetch(next_c + v * kLanes, 1);
       next_c += c_row;
     }
-    const char* next_a = static_cast<const char*>(ahead.a) + k * static_cast<int64_t>(sizeof(Element));
+    const Element* next_a = ahead.a + k;
     for (int i = 0; i < rows; ++i, next_a += ahead.a_row) {
       __builtin_prefetch(next_a, 0, 2);
       for (int step = 0; step < kSteps; ++step, ++k) multiply_step<rows, vectors>(acc, a, panel, k);
@@ -119,7 +120,8 @@ static inline void last_tile(int64_t count, const View<Element>& a, const Elemen
   }
 }
 
-// C[rows, columns] (+)= A B with one panel of B, which has the fewest vectors that hold the columns.
+// C[rows, columns] (+)= A B with one panel of B, which has the fewest vectors that hold the columns. `first`: no panel
+// before this one has brought the rows of A into the cache.
 template <int vectors = kVectors, class Element>
 static inline void multiply_panel(int64_t rows, const View<Element>& a, const Element* panel, int64_t depth, float* c,
                                   int64_t c_row, int64_t columns, const float* start, bool add, bool first) {
@@ -132,8 +134,8 @@ static inline void multiply_panel(int64_t rows, const View<Element>& a, const El
   const float* next_panel = c + kPanel;
   for (; rows >= kRows; rows -= kRows) {
     const bool last = rows < 2 * kRows;
-    const Ahead ahead = {first && !last ? rest.data + kRows * a.row : rest.data, a.row * int64_t{sizeof(Element)},
-                         last ? next_panel : c + kRows * c_row};
+    const Ahead<Element> ahead = {first && !last ? rest.data + kRows * a.row : rest.data, a.row,
+                                  last ? next_panel : c + kRows * c_row};
     tile<kRows, vectors>(rest, panel, depth, c, c_row, columns, start, add, ahead);
     rest.data += kRows * a.row;
     c += kRows * c_row;
@@ -151,7 +153,8 @@ static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth,
     const View<Element> part = {a.data + k * a.col, a.row, a.col};
     for (int64_t j = 0; j < columns; j += kPanel) {
       multiply_panel(rows, part, packed + j * depth + k * panel_width(columns, j), deep, c + j, c_row,
-                     min_of(kPanel, columns - j), start != nullptr && k == 0 ? start + j : nullptr, add || k > 0, j == 0);
+                     min_of(kPanel, columns - j), start != nullptr && k == 0 ? start + j : nullptr, add || k > 0,
+                     j == 0);
     }
   }
 }
