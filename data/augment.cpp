@@ -98,7 +98,7 @@ namespace {
 void place_channels(const Image& image, const Placement& placement, const Normalizer& normalizer, int64_t size,
                     int64_t y, std::vector<uint8_t>& planes, int64_t apart, float* out) {
   const int64_t channels = normalizer.channels();
-  if (channels == kChannels && placement.top == 0 && placement.left == 0) {
+  if (channels == kChannels && placement.top == 0 && placement.left == 0 && has_wide_lookups()) {
     planes.resize(static_cast<size_t>(kChannels * size));
     split_channels(image.pixels.data() + y * size * kChannels, size, placement.flip, planes.data());
     for (int64_t c = 0; c < channels; ++c) {

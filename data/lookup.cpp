@@ -137,6 +137,14 @@ void look_up_channels(const std::array<Lookup, kChannels>& tables, int64_t pixel
   }
 }
 
+bool has_wide_lookups() {
+#if defined(ENTANGLE_VBMI)
+  return has_vbmi();
+#else
+  return false;
+#endif
+}
+
 FloatLookup::FloatLookup(const float* table) {
   std::copy_n(table, table_.size(), table_.begin());
   for (size_t v = 0; v < table_.size(); ++v) {

@@ -15,6 +15,9 @@ void look_up(const Lookup& table, int64_t count, uint8_t* values);
 // The same for [pixels, 3], each channel in a table of its own.
 void look_up_channels(const std::array<Lookup, kChannels>& tables, int64_t pixels, uint8_t* values);
 
+// Whether the following are faster here than taking values one by one.
+bool has_wide_lookups();
+
 // A table of floats.
 class FloatLookup {
  public:
