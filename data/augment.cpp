@@ -213,6 +213,7 @@ bool is_mixed(const Mix& a, const Mix& b) { return a.lambda != 1 || b.lambda != 
 // While a row is mixed both of its images' are still in the first cache.
 void augment_pair(const PlannedImage& a, const PlannedImage& b, EraseMode mode, RngKey noise,
                   const Normalizer& normalizer, int64_t size) {
+  if (a.out == b.out) return augment_image(*a.image, *a.plan, mode, noise, normalizer, size, a.out);
   check_image(*a.image, size, normalizer.channels());
   check_image(*b.image, size, normalizer.channels());
   std::vector<uint8_t> planes;

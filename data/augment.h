@@ -88,7 +88,7 @@ struct PlannedImage {
   float* out;
 };
 // The same of two that are mixed with one another, each by its plan's mix: what augment_image and mix_images make of
-// them, row by row.
+// them, row by row. One that is its own partner is given twice.
 void augment_pair(const PlannedImage& a, const PlannedImage& b, EraseMode mode, RngKey noise,
                   const Normalizer& normalizer, int64_t size);
 

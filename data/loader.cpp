@@ -113,7 +113,6 @@ struct TrainLoader::Impl {
   std::pair<Region, int64_t> needed(int64_t place, const EncodedImage& image, const Workspace& own) const;
   std::vector<Mix> draw_mixes(int64_t epoch, int64_t step) const;
   int64_t own_count() const { return options.batch_size / options.share.ranks; }
-  ImagePlan drawn_plan(Rng& rng) const;
   void stage(int64_t i, const Image& image, const ImagePlan& plan, Batch& batch) const;
   void place_group(int64_t first, int64_t count, const Workspace& own, RngKey noise, Batch& batch) const;
   void allocate_slot(Batch& batch) const;
@@ -231,6 +230,8 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
   TrainingView view = {augmentation.image_size, augmentation.flip, parse_interpolation(augmentation.interpolation),
                        policy ? &*policy : nullptr};
   view.jitter = augmentation.color_jitter;
+  Augmentation rest = augmentation;
+  if (any_size) rest.flip = 0, rest.crop_padding = 0;  // which the view has
   const std::vector<Mix> mixes = draw_mixes(epoch, step);
   const bool staged = options.form == BatchForm::staged;
   for (int64_t i = 0; i < batch.count; ++i) {
@@ -242,14 +243,14 @@ void TrainLoader::Impl::prepare(int64_t number, Workspace& own, Batch& batch) co
     const size_t member = static_cast<size_t>(i % kMixGroup);
     Image& image = own.group[member];
     image = any_size ? training_view(own.decoded, view, rng) : own.decoded.pixels;
-    ImagePlan& plan = own.plans[member] = drawn_plan(rng);
+    ImagePlan& plan = own.plans[member] = draw_plan(rest, normalizer.channels(), rng);
     plan.mix = mixes[static_cast<size_t>(i)];
     if (staged) {
       stage(i, image, plan, batch);
+      batch.staged.shape.noise = rng.key;  // one for all images of an epoch
     } else if (i + 1 == batch.count || member + 1 == own.group.size()) {
-      place_group(i - static_cast<int64_t>(member), static_cast<int64_t>(member) + 1, own, rng.key, batch);
+      place_group(i / kMixGroup * kMixGroup, i % kMixGroup + 1, own, rng.key, batch);
     }
-    if (staged) batch.staged.shape.noise = rng.key;  // one for all images of an epoch
   }
   const StageScope scope(Stage::targets);
   write_targets(batch.labels, dataset->classes(), augmentation.label_smoothing, mixes,
@@ -324,12 +325,6 @@ std::pair<Region, int64_t> TrainLoader::Impl::needed(int64_t place, const Encode
   return {region, reduction};
 }
 
-ImagePlan TrainLoader::Impl::drawn_plan(Rng& rng) const {
-  Augmentation rest = options.augmentation;
-  if (any_size) rest.flip = 0, rest.crop_padding = 0;  // the view has been taken
-  return draw_plan(rest, normalizer.channels(), rng);
-}
-
 void TrainLoader::Impl::stage(int64_t i, const Image& image, const ImagePlan& plan, Batch& batch) const {
   const StageScope scope(Stage::place);
   const int64_t size = options.augmentation.image_size;
@@ -343,17 +338,12 @@ void TrainLoader::Impl::place_group(int64_t first, int64_t count, const Workspac
                                     Batch& batch) const {
   const StageScope scope(Stage::place);
   const int64_t size = options.augmentation.image_size, values = normalizer.channels() * size * size;
-  const auto planned = [&](int64_t member) {
-    const size_t at = static_cast<size_t>(member);
-    return PlannedImage{&own.group[at], &own.plans[at], batch.images.data() + (first + member) * values};
+  const auto planned = [&](int64_t i) {
+    const size_t member = static_cast<size_t>(i);
+    return PlannedImage{&own.group[member], &own.plans[member], batch.images.data() + (first + i) * values};
   };
   for (int64_t i = 0; i < mix_pairs(count); ++i) {
-    const PlannedImage a = planned(i), b = planned(mix_partner(i, count));
-    if (a.out == b.out) {
-      augment_image(*a.image, *a.plan, erase, noise, normalizer, size, a.out);
-    } else {
-      augment_pair(a, b, erase, noise, normalizer, size);
-    }
+    augment_pair(planned(i), planned(mix_partner(i, count)), erase, noise, normalizer, size);
   }
 }
 

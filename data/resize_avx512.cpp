@@ -92,7 +92,7 @@ ENTANGLE_VBMI void WideRow::run(const uint8_t* row, uint8_t* out) const {
 
 namespace {
 
-// 64 values of four rows as the four bytes of 16 values each; in lanes of 16 bytes, as packing puts them together again.
+// 64 values of four rows as the four bytes of 16 values each; in lanes of 16 bytes, as packing puts them together.
 struct Woven {
   __m512i part[4];
 };

@@ -92,13 +92,12 @@ class Padded {
 };
 
 ENTANGLE_INLINE void turn_over(const Pixels4 (&rows)[4], Ints16 (&v)[4]) {
-  const Pixels4 a = __builtin_shuffle(rows[0], rows[1], Pixels4{0, 4, 1, 5});
-  const Pixels4 b = __builtin_shuffle(rows[2], rows[3], Pixels4{0, 4, 1, 5});
-  const Pixels4 c = __builtin_shuffle(rows[0], rows[1], Pixels4{2, 6, 3, 7});
-  const Pixels4 d = __builtin_shuffle(rows[2], rows[3], Pixels4{2, 6, 3, 7});
-  const Pixels4 columns[] = {__builtin_shuffle(a, b, Pixels4{0, 1, 4, 5}), __builtin_shuffle(a, b, Pixels4{2, 3, 6, 7}),
-                             __builtin_shuffle(c, d, Pixels4{0, 1, 4, 5}),
-                             __builtin_shuffle(c, d, Pixels4{2, 3, 6, 7})};
+  const Pixels4 a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  const Pixels4 b = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  const Pixels4 c = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  const Pixels4 d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  const Pixels4 columns[] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
+                             __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
   for (int k = 0; k < 4; ++k) {
     const Shorts16 wide = __builtin_convertvector(reinterpret_cast<const Bytes16&>(columns[k]), Shorts16);
     v[k] = __builtin_convertvector(wide, Ints16);
