@@ -252,6 +252,31 @@ TEST(CommunicatorTcp, StrangersAreLeftOutAndOtherVersionsNamed) {
   expect_words(refused[0], {"a process at 127.0.0.1 is of another version of this program (7, not 1)"});
 }
 
+TEST(CommunicatorTcp, AStrangerWhoSaysNothingKeepsNobodyLong) {
+  const int port = free_port();
+  std::atomic<bool> there{false};
+  std::atomic<int> joined{0};
+  const auto begin = std::chrono::steady_clock::now();
+  const auto errors = run(3, [&](int i) {
+    if (i == 2) {
+      std::string reason;
+      Socket silent;
+      while (!silent.open()) silent = connect_to("127.0.0.1", port, reason);
+      there = true;
+      while (joined < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      return;
+    }
+    struct Joins {
+      std::atomic<int>& joined;
+      ~Joins() { ++joined; }
+    } const joins{joined};
+    while (i == 1 && !there) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(join_tcp(launch_of(i, 2, port), patient(90))->gather(i)[1], 1);
+  });
+  expect_none(errors);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+}
+
 TEST(CommunicatorTcp, ThePortOfTheLauncherItselfIsLeftToIt) {
   const Socket agent = listen_at(0, true);
   const auto errors = run(2, [&](int rank) {

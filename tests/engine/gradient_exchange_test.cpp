@@ -269,6 +269,10 @@ TEST(GradientTree, WhatIsNoTreeIsRefused) {
   const Tensor weight = parameter({2}, 0);
   tree.add({{weight, 0}});
   expect_error([&] { tree.finish({{weight, 0}}); }, {"of the 2 shards of rank 0 1 were added"});
+  const std::vector<TapedView> smaller = {{weight.slice(0, 0, 1), 0}};
+  expect_error([&] { tree.add(smaller); }, {"a sum of shards of 2 numbers meets a gradient of 1"});
+  tree.add({{weight, 0}});
+  expect_error([&] { tree.finish(smaller); }, {"meets a gradient of 1"});
 }
 
 }  // namespace
