@@ -5,10 +5,10 @@ TESTS := $(BUILD)/run_tests$(if $(filter-out $(TESTED),$(ALL_TESTED)),_of_$(subs
 # The rows of tests/ops and what checks them; needs no GoogleTest.
 CHECKS := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/ops/*.cpp))) $(BUILD)/kernel_sources.o
 
-test: $(TESTS) $(if $(filter tools $(if $(SANITIZE)$(filter emulated,$(BACKEND)),,course),$(TESTED)),$(PROGRAMS) $(BIN)audit_kernels $(BUILD)/runner)
+test: $(TESTS) $(if $(filter data tools $(if $(SANITIZE)$(filter emulated,$(BACKEND)),,course),$(TESTED)),$(PROGRAMS) $(BIN)audit_kernels $(BUILD)/runner)
 	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
 
-$(TESTS): $(call objects,tests/main.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) \
+$(TESTS): $(call objects,tests/*.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) \
   $(if $(filter ops,$(TESTED)),$(BUILD)/kernel_sources.o) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 

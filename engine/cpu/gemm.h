@@ -39,27 +39,54 @@ static inline int64_t packed_floats(int64_t depth, int64_t columns) {
   return chunks_of(columns, kLanes) * kLanes * depth;
 }
 
+// What the tile behind this one touches first: where its rows of A and its rows of C begin. A tile asks for them while
+// it multiplies, a line at a time: asked for all at once, or not at all, they would be waited for.
+template <class Element>
+struct Ahead {
+  const Element* a;
+  int64_t a_row;
+  const float* c;
+};
+
+// acc += step k of A times step k of the panel.
+template <int rows, int vectors, class Element>
+static inline void multiply_step(vec (&acc)[rows][vectors], const View<Element>& a, const Element* panel, int64_t k) {
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      multiply_add(acc[i][v], a.data + i * a.row + k * a.col, panel + (k * vectors + v) * kLanes);
+    }
+  }
+}
+
 // A tile of C, `depth` elements deep. The sums begin at start[column] (whole vectors; null: at zero). The last panel's
 // tile may end within a vector.
 template <int rows, int vectors, class Element>
 static inline void tile(const View<Element>& a, const Element* panel, int64_t depth, float* c, int64_t c_row,
-                        int64_t columns, const float* start, bool add) {
-  enum { width = vectors * kLanes };
+                        int64_t columns, const float* start, bool add, const Ahead<Element>& ahead) {
+  enum { width = vectors * kLanes, kSteps = 16 / rows };  // a line has 16 elements; every row's is asked for by turns
   vec acc[rows][vectors];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) acc[i][v] = start != nullptr ? load(start + v * kLanes) : vec{};
   }
-  for (int64_t k = 0; k < depth; ++k) {
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i) {
+  int64_t k = 0;
+  const float* next_c = ahead.c;
+  for (int64_t line = 0; k + rows * kSteps <= depth; ++line) {
+    if (line < rows) {
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) {
-        multiply_add(acc[i][v], a.data + i * a.row + k * a.col, panel + (k * vectors + v) * kLanes);
-      }
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(next_c + v * kLanes, 1);
+      next_c += c_row;
+    }
+    const Element* next_a = ahead.a + k;
+    for (int i = 0; i < rows; ++i, next_a += ahead.a_row) {
+      __builtin_prefetch(next_a, 0, 2);
+      for (int step = 0; step < kSteps; ++step, ++k) multiply_step<rows, vectors>(acc, a, panel, k);
     }
   }
+  for (; k < depth; ++k) multiply_step<rows, vectors>(acc, a, panel, k);
   if (columns == width) {
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
@@ -88,23 +115,28 @@ template <int rows, int vectors, class Element>
 static inline void last_tile(int64_t count, const View<Element>& a, const Element* panel, int64_t depth, float* c,
                              int64_t c_row, int64_t columns, const float* start, bool add) {
   if constexpr (rows > 0) {
-    if (count == rows) return tile<rows, vectors>(a, panel, depth, c, c_row, columns, start, add);
+    if (count == rows) return tile<rows, vectors>(a, panel, depth, c, c_row, columns, start, add, {a.data, 0, c});
     last_tile<rows - 1, vectors>(count, a, panel, depth, c, c_row, columns, start, add);
   }
 }
 
-// C[rows, columns] (+)= A B with one panel of B, which has the fewest vectors that hold the columns.
+// C[rows, columns] (+)= A B with one panel of B, which has the fewest vectors that hold the columns. `first`: no panel
+// before this one has brought the rows of A into the cache.
 template <int vectors = kVectors, class Element>
 static inline void multiply_panel(int64_t rows, const View<Element>& a, const Element* panel, int64_t depth, float* c,
-                                  int64_t c_row, int64_t columns, const float* start, bool add) {
+                                  int64_t c_row, int64_t columns, const float* start, bool add, bool first) {
   if constexpr (vectors > 1) {
     if (columns <= (vectors - 1) * kLanes) {
-      return multiply_panel<vectors - 1>(rows, a, panel, depth, c, c_row, columns, start, add);
+      return multiply_panel<vectors - 1>(rows, a, panel, depth, c, c_row, columns, start, add, first);
     }
   }
   View<Element> rest = a;
+  const float* next_panel = c + kPanel;
   for (; rows >= kRows; rows -= kRows) {
-    tile<kRows, vectors>(rest, panel, depth, c, c_row, columns, start, add);
+    const bool last = rows < 2 * kRows;
+    const Ahead<Element> ahead = {first && !last ? rest.data + kRows * a.row : rest.data, a.row,
+                                  last ? next_panel : c + kRows * c_row};
+    tile<kRows, vectors>(rest, panel, depth, c, c_row, columns, start, add, ahead);
     rest.data += kRows * a.row;
     c += kRows * c_row;
   }
@@ -121,7 +153,8 @@ static inline void multiply_packed(int64_t rows, int64_t columns, int64_t depth,
     const View<Element> part = {a.data + k * a.col, a.row, a.col};
     for (int64_t j = 0; j < columns; j += kPanel) {
       multiply_panel(rows, part, packed + j * depth + k * panel_width(columns, j), deep, c + j, c_row,
-                     min_of(kPanel, columns - j), start != nullptr && k == 0 ? start + j : nullptr, add || k > 0);
+                     min_of(kPanel, columns - j), start != nullptr && k == 0 ? start + j : nullptr, add || k > 0,
+                     j == 0);
     }
   }
 }

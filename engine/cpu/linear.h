@@ -164,18 +164,6 @@ static inline void gather_columns(int64_t rows, int64_t some, const float* dy, i
   for_vectors(columns, [&](int64_t j, int64_t count) { put(db + j, sums[j / kLanes], count, true); });
 }
 
-// Rows that are gathered next, asked for a few at a time, tile by tile: all at once would wait for one another.
-struct Ahead {
-  const float* row;
-  int64_t stride, columns, left, share;
-
-  void ask() {
-    for (int64_t end = max_of(0, left - share); left > end; --left, row += stride) {
-      for (int64_t j = 0; j < columns; j += 16) __builtin_prefetch(row + j, 0, 2);  // into the L2 cache
-    }
-  }
-};
-
 // dW += dy^T x for a task's rectangle, and db for its rows unless null.
 template <class P>
 static void accumulate_weight_task(const LinearShape& s, const WeightTask& task, const float* x, const float* dy,
@@ -189,23 +177,16 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
   for (int64_t first = 0; first < s.rows; first += kSweep) {
     const int64_t rows = min_of(kSweep, s.rows - first), steps = chunks_of(rows, P::kStep);
     pack_activations<P>(task, rows, x + first * s.in, s.in, packed);
-    const int64_t later = max_of(0, min_of(kSweep, s.rows - first - rows)), panels = chunks_of(task.columns, kPanel);
     for (int64_t row = task.row, count; row < end; row += count) {
       const int64_t group = row / s.out, in_group = row % s.out;
       count = min_of(kWeightRows, min_of(end - row, s.out - in_group));
       const auto gather = count == kWeightRows ? gather_columns<P, true> : gather_columns<P, false>;
       gather(rows, count, dy + first * outputs + row, outputs, gathered,
              db == nullptr ? nullptr : db + group * s.b_group + in_group);
-      const bool last = row + count == end;
-      Ahead next = {dy + (last ? (first + rows) * outputs + task.row : first * outputs + row + count), outputs,
-                    kWeightRows, last ? later : rows, chunks_of(rows, panels * chunks_of(count, kRows))};
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
-        for (int64_t i = 0; i < count; i += kRows) {
-          next.ask();
-          multiply_panel(min_of(kRows, count - i), View<Element>{gathered + i, 1, kWeightRows}, packed + at * steps,
-                         steps, c + i * s.w_row + at, s.w_row, min_of(kPanel, task.columns - at), nullptr, true);
-        }
+        multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
+                       min_of(kPanel, task.columns - at), nullptr, true, false);
       }
     }
   }

@@ -12,8 +12,8 @@
 
 #include "engine/rng.h"
 #include "tests/files.h"
+#include "tests/program_runner.h"
 #include "tests/temporary_directory.h"
-#include "tests/tools/program_runner.h"
 
 namespace entangle {
 

@@ -14,9 +14,9 @@
 #include "engine/check.h"
 #include "nn/checkpoint.h"
 #include "tests/files.h"
+#include "tests/program_runner.h"
 #include "tests/small_supernet.h"
 #include "tests/temporary_directory.h"
-#include "tests/tools/program_runner.h"
 #include "tools/common/export.h"
 #include "tools/common/png.h"
 

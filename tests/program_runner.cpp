@@ -1,4 +1,4 @@
-#include "tests/tools/program_runner.h"
+#include "tests/program_runner.h"
 
 #include <fcntl.h>
 #include <signal.h>
