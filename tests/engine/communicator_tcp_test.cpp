@@ -102,6 +102,21 @@ TEST(CommunicatorTcp, GathersAndSums) {
   }
 }
 
+// Between other work: nobody waits in finish_sums() before the sums are there.
+TEST(CommunicatorTcp, SumsGoOnByProgressAlone) {
+  expect_none(run_joined(3, 30, [](Communicator& ranks) {
+    std::vector<float> values = numbers(ranks.rank(), 1000), want = numbers(0, 1000);
+    for (int rank = 1; rank < 3; ++rank) {
+      for (int64_t i = 0; i < 1000; ++i) want[static_cast<size_t>(i)] += number(rank, i);
+    }
+    ranks.start_sum(values.data(), 1000);
+    const CommunicatorOptions options = patient(10);
+    for (Patience patience(options); values != want && !patience.over(); patience.rest()) ranks.progress();
+    EXPECT_EQ(values, want);
+    ranks.finish_sums();
+  }));
+}
+
 TEST(CommunicatorTcp, AllHaveTheSameBitsOfASumThatRounds) {
   std::vector<std::vector<float>> sums(4);
   expect_none(run_joined(4, 30, [&](Communicator& ranks) {
