@@ -2,8 +2,13 @@
 #if defined(ENTANGLE_CUDA_EMULATED)
 
 #include <gtest/gtest.h>
+#include <nccl.h>
 
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "engine/bf16.h"
 #include "engine/device.h"
@@ -163,15 +168,48 @@ TEST(ForkedExchange, ARankThatDoesNotComeEndsTheOthers) {
   }
 }
 
+// 3 when it throws an Error that says `words`.
+std::vector<float> said(const std::string& words, const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return {std::string(error.what()).find(words) == std::string::npos ? 2.0f : 3.0f};
+  }
+  return {4};
+}
+
+TEST(ForkedExchange, RanksThatCannotBeJoinedAreNamed) {
+  CommunicatorOptions options;
+  options.timeout = 0.5;
+  const auto lost = ForkedRanks::run_hosts(
+      2,
+      [&](std::unique_ptr<Communicator> host) -> std::vector<float> {
+        if (host->first()) {
+          return said("a rank is lost or hangs in ncclCommInitRank", [&] { join_gpus(std::move(host), options); });
+        }
+        cudaDeviceProp properties;
+        cudaGetDeviceProperties(&properties, 1);
+        host->gather(properties.uuid);
+        host->gather(ncclUniqueId{});
+        sleep(2);
+        return {1};
+      },
+      options);
+  EXPECT_EQ(lost, (std::vector<std::vector<float>>{{3}, {1}}));
+  const auto alike =
+      ForkedRanks::run_hosts(2,
+                             [](std::unique_ptr<Communicator> host) {
+                               cudaSetDevice(5);
+                               return said("ranks 0 and 1 use the same GPU", [&] { join_gpus(std::move(host), {}); });
+                             },
+                             {});
+  EXPECT_EQ(alike, (std::vector<std::vector<float>>{{3}, {3}}));
+}
+
 TEST(ForkedExchange, GradientsLieWhereTheRanksExchangeThem) {
   const auto results = ForkedRanks::run(2, [](Communicator& ranks) -> std::vector<float> {
     Weight weight(DeviceKind::cpu);
-    try {
-      GradientExchange(ranks).begin(weight.views);
-    } catch (const Error& error) {
-      return {std::string(error.what()).find("gradients on cpu") == std::string::npos ? 2.0f : 3.0f};
-    }
-    return {4};
+    return said("gradients on cpu", [&] { GradientExchange(ranks).begin(weight.views); });
   });
   EXPECT_EQ(results, (std::vector<std::vector<float>>{{3}, {3}}));
 }

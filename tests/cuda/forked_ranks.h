@@ -11,12 +11,15 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/check.h"
 #include "engine/communicator_nccl.h"
 #include "engine/communicator_tcp.h"
+#include "engine/device.h"
 #include "engine/launcher.h"
 #include "engine/socket.h"
 
@@ -25,9 +28,21 @@ namespace entangle {
 class ForkedRanks {
  public:
   using Rank = std::function<std::vector<float>(Communicator&)>;
+  using HostRank = std::function<std::vector<float>(std::unique_ptr<Communicator>)>;
 
   // What `rank` returned on each of `size` ranks; of one that threw, nothing. The engine's threads do not live there.
   static std::vector<std::vector<float>> run(int size, const Rank& rank, const CommunicatorOptions& options = {}) {
+    return run_hosts(
+        size,
+        [&](std::unique_ptr<Communicator> host) {
+          const auto ranks = join_gpus(std::move(host), options);
+          return rank(*ranks);
+        },
+        options);
+  }
+
+  // The same of ranks that are joined over TCP alone.
+  static std::vector<std::vector<float>> run_hosts(int size, const HostRank& rank, const CommunicatorOptions& options) {
     const int port = listen_at(0, true).port();
     std::vector<int> outputs;
     std::vector<pid_t> processes;
@@ -50,7 +65,7 @@ class ForkedRanks {
   }
 
  private:
-  static std::vector<float> result_of(const Rank& rank, int number, int size, int port,
+  static std::vector<float> result_of(const HostRank& rank, int number, int size, int port,
                                       const CommunicatorOptions& options) {
     try {
       Launched launch;
@@ -59,9 +74,10 @@ class ForkedRanks {
       launch.size = size;
       launch.host = "127.0.0.1";
       launch.port = port;
+      launch.job = static_cast<uint64_t>(getppid());  // of others that found the same port free nobody is taken
+      synchronize(DeviceKind::cuda);  // opens the device, which chooses a GPU, where this process has not yet
       CHECK(cudaSetDevice(number) == cudaSuccess, "no GPU ", number);
-      const auto ranks = join_gpus(join_tcp(launch, options), options);
-      return rank(*ranks);
+      return rank(join_tcp(launch, options));
     } catch (const Error& error) {
       std::fprintf(stderr, "rank %d: %s\n", number, error.what());
       return {};
