@@ -186,7 +186,7 @@ __device__ inline void sum_buckets(const Plan& plan, int i, const float* values,
 // 1 / (1 - rate) where entry (i, j) of p survives dropout, else 0.
 __device__ inline float kept(const Plan& plan, int64_t pair, int i, int j) {
   if (plan.s.dropout <= 0) return 1.0f;
-  const uint64_t index = static_cast<uint64_t>((pair * plan.tokens + i) * plan.tokens + j);
+  const uint64_t index = attention_mask_index(plan.s, pair, i) + static_cast<uint64_t>(j);
   return rng_uniform(plan.s.key, index) >= plan.s.dropout ? 1.0f / (1.0f - plan.s.dropout) : 0.0f;
 }
 

@@ -365,7 +365,7 @@ __device__ __forceinline__ unsigned kept_bits(const TilePlan& plan, int64_t pair
   for (int k = 0; k < 8; ++k) {
     const int row = g + k % 4 / 2 * 8, column = k / 4 * 8 + 2 * t + k % 2;
     const int64_t i = query + (transposed ? column : row), j = key + (transposed ? row : column);
-    const uint64_t index = static_cast<uint64_t>((pair * plan.tokens + i) * plan.tokens + j);
+    const uint64_t index = attention_mask_index(plan.s, pair, i) + static_cast<uint64_t>(j);
     if (rng_uniform(plan.s.key, index) < plan.s.dropout) bits &= ~(1u << k);
   }
   return bits;

@@ -1,10 +1,12 @@
 // The communicator over NCCL: sums of numbers in device memory, on a stream of their own.
 //
-// Math: sums over the ranks. Shapes: arrays of n floats. Preconditions: each rank has a GPU of its own.
+// Math: sums over the ranks; arrays that two ranks swap. Shapes: arrays of n numbers. Preconditions: each rank has a GPU of
+// its own.
 // Launch: NCCL's kernels, on a stream that waits for what start_sum() comes after, and that the device's stream waits for in
 // finish_sums(). The host waits for none of them but in settle_sums(), with patience: a rank that is lost leaves NCCL's
 // kernels waiting without end, and with them whatever is launched behind them, until the communicator is aborted.
-// Numerics: fp32; NCCL chooses the order by size and topology: the same bits on all ranks, and on a rerun.
+// Numerics: fp32, or bf16 of which every addition is rounded (engine/gradient_exchange.h); NCCL chooses the order by size and
+// topology: the same bits on all ranks, and on a rerun.
 #include "engine/communicator_nccl.h"
 
 #include <cstring>
@@ -82,14 +84,8 @@ class NcclCommunicator : public Communicator {
     or_abort([&] { host_->gather(own, bytes, all); });
   }
 
-  void start_sum(float* values, int64_t count) override {
-    CUDA_CHECK(cudaEventRecord(ready_, gpu::stream()));
-    CUDA_CHECK(cudaStreamWaitEvent(sums_, ready_, 0));
-    finish_call("ncclAllReduce",
-                ncclAllReduce(values, values, static_cast<size_t>(count), ncclFloat, ncclSum, communicator_, sums_));
-  }
-
-  void start_sum(uint16_t*, int64_t) override { RAISE("GPUs sum fp32 numbers"); }
+  void start_sum(float* values, int64_t count) override { start_sum_of(values, count, ncclFloat); }
+  void start_sum(uint16_t* values, int64_t count) override { start_sum_of(values, count, ncclBfloat16); }
 
   void finish_sums() override {
     CUDA_CHECK(cudaEventRecord(done_, sums_));
@@ -110,9 +106,29 @@ class NcclCommunicator : public Communicator {
     });
   }
 
-  void swap(int, const float*, float*, int64_t) override { RAISE("GPUs do not swap"); }
+  void swap(int other, const float* own, float* others, int64_t count) override {
+    go_after_launches();
+    const size_t n = static_cast<size_t>(count);
+    NCCL_CHECK(ncclGroupStart());
+    NCCL_CHECK(ncclSend(own, n, ncclFloat, other, communicator_, sums_));
+    NCCL_CHECK(ncclRecv(others, n, ncclFloat, other, communicator_, sums_));
+    finish_call("ncclSend and ncclRecv", ncclGroupEnd());
+    finish_sums();
+  }
 
  private:
+  // What the stream of sums gets from now on comes after what was launched.
+  void go_after_launches() {
+    CUDA_CHECK(cudaEventRecord(ready_, gpu::stream()));
+    CUDA_CHECK(cudaStreamWaitEvent(sums_, ready_, 0));
+  }
+
+  void start_sum_of(void* values, int64_t count, ncclDataType_t type) {
+    go_after_launches();
+    finish_call("ncclAllReduce",
+                ncclAllReduce(values, values, static_cast<size_t>(count), type, ncclSum, communicator_, sums_));
+  }
+
   // NCCL would hang, or say little.
   void check_own_gpus() {
     int index = 0;

@@ -51,8 +51,9 @@ class Communicator {
   // Begins to replace values[0 .. count) by their sums over all ranks, the same bits on each; the memory belongs to the sum
   // until finish_sums(), which waits for all that began; on a GPU, what is launched from then on does.
   virtual void start_sum(float* values, int64_t count) = 0;
-  // The same of bf16 numbers (engine/bf16.h): all ranks' are added in fp32, in the order of the ranks, and the sum is rounded
-  // once. Where a communicator has nothing better, it is done before the call returns.
+  // The same of bf16 numbers (engine/bf16.h): on processors all ranks' are added in fp32, in the order of the ranks, and the
+  // sum is rounded once; on GPUs every addition may be rounded, in any order. Where a communicator has nothing better, it is
+  // done before the call returns.
   virtual void start_sum(uint16_t* values, int64_t count);
   virtual void finish_sums() = 0;
   // Waits until the sums of the last finish_sums() are there, on a GPU as well: to be called before the host waits for
@@ -61,7 +62,8 @@ class Communicator {
   // Lets the sums under way go on, without waiting: to be called now and then between other work.
   virtual void progress() {}
 
-  // Gives `count` numbers to rank `other` and takes as many from it, which calls the same with this rank.
+  // Gives `count` numbers to rank `other` and takes as many from it, which calls the same with this rank; on a GPU, what is
+  // launched from then on finds them.
   virtual void swap(int other, const float* own, float* others, int64_t count) = 0;
 
  private:

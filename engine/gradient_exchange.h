@@ -4,18 +4,21 @@
 // supernet's gradient in the published spaces. Views are packed in the order in which the backward pass finishes them,
 // the last used first, into buckets; a bucket's sum begins as soon as it is full, while the backward pass goes on.
 //
-// On the wire numbers are fp32, or bf16, which is half as many bytes. Of bf16 each rank's number g_r is rounded once, the
-// sum is taken in fp32 over the ranks in their order, and rounded once; so with u = 2^-8
+// On the wire numbers are fp32, or bf16, which is half as many bytes. Of bf16 each rank's number g_r is rounded once. On
+// processors the sum is taken in fp32 over the ranks in their order, and rounded once; so with u = 2^-8
 //   |mean sent as bf16 - mean| <= u ((1 + u) mean of |g_r| + |mean|)    and the roundings of R - 1 fp32 additions,
-// at most about 2^-7 of a number's size where the ranks' numbers do not cancel. The same bits on every rank, and on a
-// rerun with as many ranks; with another number of them other numbers are rounded.
+// at most about 2^-7 of a number's size where the ranks' numbers do not cancel. On GPUs NCCL rounds every addition to bf16, in an
+// order that it chooses, so that
+//   |mean sent as bf16 - mean| <= ((1 + u)^R - 1) mean of |g_r|,    about R 2^-8 of that:
+// fit for few ranks. NCCL's own average would round each number's R-th part as well: 1 / R is a factor in fp32 here.
+// The same bits on every rank, and on a rerun with as many ranks; with another number of them other numbers are rounded.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "engine/communicator.h"
-#include "engine/device_gradient.h"
+#include "engine/gradient_row.h"
 #include "engine/ops.h"
 #include "engine/tensor.h"
 
@@ -34,11 +37,10 @@ class GradientExchange {
  public:
   static constexpr int64_t kBucket = int64_t{1} << 19;  // numbers, 2 MB of fp32
 
-  // Throws Error for bf16 on GPUs.
   explicit GradientExchange(Communicator& ranks, Precision wire = Precision::fp32);
 
   // `views`: of parameters where the communicator's sums are, in the order in which the forward pass used them; no two overlap.
-  // Their gradients may hold those of earlier passes.
+  // Their gradients may hold those of earlier passes. Throws Error when they lie where the communicator sums nothing.
   void begin(std::vector<TapedView> views);
   // Sends what is finished when the tape has `left` operations left, and lets the sums under way go on.
   void advance(size_t left);
@@ -49,51 +51,49 @@ class GradientExchange {
   int64_t bytes() const { return filled_ * (wire_ == Precision::bf16 ? 2 : 4); }
 
  private:
-  bool on_device() const { return ranks_.device() != DeviceKind::cpu; }
   template <class F>
-  void on_wire(const F& f);  // f(packed_) or f(packed_bf16_)
-  template <class Number>
-  void fill(size_t left, std::vector<Number>& packed);
-  void fill_buckets(size_t left);
+  void on_wire(const F& f);  // f(a number as it is sent)
+  void fill(size_t left);
   void start_bucket(int64_t count);
 
   Communicator& ranks_;
   const Precision wire_;
   std::vector<TapedView> views_;
-  size_t unsent_ = 0;  // views_[unsent_ ...] are finished, and on the processor packed
-  std::vector<float> packed_;
-  std::vector<uint16_t> packed_bf16_;  // in the place of packed_ when the wire is bf16
-  int64_t filled_ = 0, started_ = 0;   // numbers that are finished, and those of them whose sum has begun
-  // On a GPU a bucket is packed when its sum begins, by one launch.
-  DeviceGradient device_gradient_;
-  std::vector<Tensor> buckets_;
+  GradientRow row_;                   // of them
+  size_t unsent_ = 0;                 // views_[unsent_ ...] are finished
+  int64_t filled_ = 0, started_ = 0;  // numbers that are finished, and those of them whose sum has begun
+  std::vector<Tensor> buckets_;       // each with room for kBucket numbers, which is packed when its sum begins
 };
 
 // The mean of a gradient over a fixed number of shards of a batch, whichever processes compute them: the shards' gradients
-// are added in a binary tree over their numbers, so 1, 2, 4, ... processes find the same bits.
+// are added in a binary tree over their numbers, so 1, 2, 4, ... processes find the same bits, on processors or on GPUs of one
+// kind (of which each shard's gradient has the same bits).
 //   Rank r of R computes shards r S/R .. (r + 1) S/R - 1 in this order:  tape.backward(loss_of_shard);  tree.add(views);
 //   Then each:  tree.finish(views);
-// Costs a pass over the subnet's gradient a shard, log2(S) + 1 copies of it in memory, and log2(R) messages of its size.
+// Costs a pass over the subnet's gradient a shard, log2(S/R) + 1 copies of it in memory (2 at least), and log2(R) messages
+// of its size.
 class GradientTree {
  public:
   // `shards`: a power of two, and a multiple of the ranks, which are a power of two. Throws Error otherwise.
   GradientTree(Communicator& ranks, int64_t shards);
 
-  // Takes the views' gradient, of the next own shard, and leaves zeros.
+  // Takes the views' gradient, of the next own shard, and leaves zeros. Throws Error when it lies where the communicator swaps
+  // nothing.
   void add(const std::vector<TapedView>& views);
-  // Gives the views the mean over all shards.
+  // Gives the views the mean over all shards (on a GPU, what is launched from then on finds it).
   void finish(const std::vector<TapedView>& views);
   // What this rank gave to others in the last finish(), in bytes.
   int64_t bytes() const { return bytes_; }
+  // The most memory that it takes for gradients of `numbers` numbers.
+  int64_t memory(int64_t numbers) const;
 
  private:
-  void add_to_sum(const std::vector<float>& other);
+  int64_t own() const { return shards_ / ranks_.size(); }
 
   Communicator& ranks_;
   const int64_t shards_;
   int64_t added_ = 0, bytes_ = 0;
-  std::vector<float> sum_, received_;
-  std::vector<std::vector<float>> levels_;  // [l]: the sum of 2^l shards that wait for the 2^l next ones
+  std::vector<Tensor> levels_;  // [l]: the sum of 2^l shards that wait for the 2^l next ones
 };
 
 }  // namespace entangle

@@ -148,10 +148,15 @@ KERNEL(softmax_backward,
 struct AttentionShape {
   int64_t batch, tokens, heads, head_dim, side, max_relative_position;
   float scale;
-  float dropout;  // probability that an entry of p is dropped; its random index is ((b*H + h)*N + i)*N + j
+  float dropout;  // probability that an entry of p is dropped
   RngKey key;
   Precision precision = Precision::fp32;
+  int64_t first_image = 0;  // how many images of a whole come before these: the mask of a part is that part of its mask
 };
+// The random index of entry (i, 0) of p, for pair = b*H + h; those of (i, j) follow.
+static inline ENTANGLE_HOST_DEVICE uint64_t attention_mask_index(const AttentionShape& s, int64_t pair, int64_t i) {
+  return static_cast<uint64_t>(((s.first_image * s.heads + pair) * s.tokens + i) * s.tokens);
+}
 static inline ENTANGLE_HOST_DEVICE int64_t attention_row(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 // Multiply-accumulates of a forward pass: two products of [N, N, D] and, factorised, four of [N, 2m+2, D]. The backward
 // pass has twice as many of both.
@@ -256,13 +261,14 @@ KERNEL(residual_norm_backward,
        "dsum[b] += layer_norm's dx for dnorm[to[b]],  dbranch[from[b]] = scale dsum[b],  dw, db as in layer_norm");
 
 // ---------------------------------------------------------------------------------------------------------- dropout ---
-// y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0.   dx = dy under the same mask, drawn again.
-Tensor dropout(const Tensor& x, float rate, RngKey key);
+// y[i] = x[i] / (1 - rate) where rng_uniform(key, first + i) >= rate, else 0.   dx = dy under the same mask, drawn again.
+// `first`: how many elements of a whole come before these: the mask of a part is that part of the whole's mask.
+Tensor dropout(const Tensor& x, float rate, RngKey key, int64_t first = 0);
 
-KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, const float* x, float* y), COST(0, 4 * 2 * n),
-       "y[i] = x[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0");
-KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, const float* dy, float* dx, bool add),
-       COST(0, 4 * (2 + add) * n), "dx[i] = dy[i] / (1 - rate) where rng_uniform(key, i) >= rate, else 0");
+KERNEL(dropout_forward, (int64_t n, float rate, RngKey key, int64_t first, const float* x, float* y),
+       COST(0, 4 * 2 * n), "y[i] = x[i] / (1 - rate) where rng_uniform(key, first + i) >= rate, else 0");
+KERNEL(dropout_backward, (int64_t n, float rate, RngKey key, int64_t first, const float* dy, float* dx, bool add),
+       COST(0, 4 * (2 + add) * n), "dx[i] = dy[i] / (1 - rate) where rng_uniform(key, first + i) >= rate, else 0");
 
 // ------------------------------------------------------------------------------------------------------------- pool ---
 // y[b] = mean of x[b, first .. first+count): x [B, N, C] -> y [B, C]. (0, 1) takes the class token, (1, N-1)

@@ -109,7 +109,7 @@ class Supernet::Pass {
     Tensor x =
         linear(patchify(images, c.patch_size), rows(ends_.patch_w, e_), vector(ends_.patch_b, e_), config_.precision);
     x = tokens(x, vector(ends_.class_token, e_), c.absolute_position ? columns(ends_.position, e_) : Tensor());
-    return {scaled_dropout(x), Tensor(), {}};
+    return {scaled_dropout(x, options_.first_sample), Tensor(), {}};
   }
 
   // Branches alternate; the norm in front of each is computed with the residual connection behind the one before.
@@ -117,15 +117,15 @@ class Supernet::Pass {
     const Block& b = net_.block_of(i, e_, heads, ratio);
     KeptImages kept = drop_path(2 * i);
     ResidualNorm stream = add_and_norm(in, b.attention_norm_w, b.attention_norm_b, kept);
-    const Tensor attended = attention_branch(attention_input(stream.norm, b, heads), b);
+    const Tensor attended = attention_branch(attention_input(stream.norm, b, heads, kept_before(2 * i)), b);
     KeptImages next = drop_path(2 * i + 1);
     stream = add_and_norm({stream.sum, attended, std::move(kept)}, b.mlp_norm_w, b.mlp_norm_b, next);
-    return {stream.sum, mlp_branch(stream.norm, b, ratio), std::move(next)};
+    return {stream.sum, mlp_branch(stream.norm, b, ratio, kept_before(2 * i + 1)), std::move(next)};
   }
 
   AttentionInput attention_input(const ResidualStream& in, int64_t i, int64_t heads, double ratio) {
     const Block& b = net_.block_of(i, e_, heads, ratio);
-    return attention_input(add_and_norm(in, b.attention_norm_w, b.attention_norm_b, {}).norm, b, heads);
+    return attention_input(add_and_norm(in, b.attention_norm_w, b.attention_norm_b, {}).norm, b, heads, 0);
   }
 
   Tensor head(const ResidualStream& stream) {
@@ -143,7 +143,8 @@ class Supernet::Pass {
     return residual_norm(stream.sum, stream.branch, stream.kept, weight, bias, kLayerNormEps, next);
   }
 
-  AttentionInput attention_input(const Tensor& x, const Block& b, int64_t heads) {
+  // `first`: how many images of the whole batch come before those of x in the branch.
+  AttentionInput attention_input(const Tensor& x, const Block& b, int64_t heads, int64_t first) {
     const SupernetConfig& c = config_;
     const int64_t width = heads * c.head_dim;
     AttentionInput in = {};
@@ -158,6 +159,7 @@ class Supernet::Pass {
     s.dropout = options_.training ? static_cast<float>(c.attention_dropout) : 0.0f;
     s.key = dropout_key();
     s.precision = config_.precision;
+    s.first_image = first;
     if (c.relative_position) in.tables = {use(b.key_v), use(b.key_h), use(b.value_v), use(b.value_h)};
     in.qkv = linear(x, qkv_weight(b.qkv_w, width), qkv_bias(b.qkv_b, width), config_.precision);
     return in;
@@ -165,19 +167,20 @@ class Supernet::Pass {
 
   Tensor attention_branch(const AttentionInput& in, const Block& b) {
     const int64_t width = in.shape.heads * in.shape.head_dim;
-    return unscaled_dropout(linear(attention(in.qkv, in.tables, in.shape, config_.recompute),
-                                   block_of(b.proj_w, e_, width), vector(b.proj_b, e_), config_.precision));
+    const Tensor y = linear(attention(in.qkv, in.tables, in.shape, config_.recompute), block_of(b.proj_w, e_, width),
+                            vector(b.proj_b, e_), config_.precision);
+    return unscaled_dropout(y, in.shape.first_image);
   }
 
-  Tensor mlp_branch(const Tensor& x, const Block& b, double ratio) {
+  Tensor mlp_branch(const Tensor& x, const Block& b, double ratio, int64_t first) {
     const int64_t hidden = hidden_width(e_, ratio);
     const Tensor w1 = block_of(b.fc1_w, hidden, e_), b1 = vector(b.fc1_b, hidden);
     const Tensor w2 = block_of(b.fc2_w, e_, hidden), b2 = vector(b.fc2_b, e_);
     if (!options_.training || config_.dropout <= 0) {
       return mlp(x, w1, b1, w2, b2, config_.precision, config_.recompute);
     }
-    const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, config_.precision)));
-    return scaled_dropout(linear(h, w2, b2, config_.precision));
+    const Tensor h = scaled_dropout(gelu(linear(x, w1, b1, config_.precision)), first);
+    return scaled_dropout(linear(h, w2, b2, config_.precision), first);
   }
 
   // Views. Every parameter enters the pass through use().
@@ -199,29 +202,48 @@ class Supernet::Pass {
                                                     : whole(index).view({3, width}, {width, 1}));
   }
 
-  // The images that a branch keeps. Keyed by (step, branch, index of the image in the global batch).
-  KeptImages drop_path(int64_t branch) {
+  double drop_path_rate(int64_t branch) const {
     const int64_t last = std::max<int64_t>(config_.depth - 1, 1);
-    const double rate = config_.drop_path * static_cast<double>(branch / 2) / static_cast<double>(last);
-    KeptImages kept;
-    if (!options_.training || rate <= 0) return kept;
+    return options_.training ? config_.drop_path * static_cast<double>(branch / 2) / static_cast<double>(last) : 0;
+  }
+  // Keyed by (step, branch, index of the image in the global batch).
+  bool is_dropped(int64_t branch, int64_t sample) const {
     const RngKey key = rng_key(options_.seed, Stream::drop_path, options_.step);
+    const uint64_t index = (static_cast<uint64_t>(branch) << 32) + static_cast<uint64_t>(sample);
+    return rng_uniform(key, index) < drop_path_rate(branch);
+  }
+  // The images that a branch keeps.
+  KeptImages drop_path(int64_t branch) const {
+    KeptImages kept;
+    const double rate = drop_path_rate(branch);
+    if (rate <= 0) return kept;
     kept.scale = static_cast<float>(1 / (1 - rate));
     int64_t next = 0;
     for (int64_t b = 0; b < batch_; ++b) {
-      const uint64_t index = (static_cast<uint64_t>(branch) << 32) + static_cast<uint64_t>(options_.first_sample + b);
-      kept.slot.push_back(rng_uniform(key, index) < rate ? -1 : next++);
+      kept.slot.push_back(is_dropped(branch, options_.first_sample + b) ? -1 : next++);
     }
     if (next == batch_) kept.slot.clear();
     return kept;
   }
-
-  Tensor scaled_dropout(const Tensor& x) {
-    return apply_dropout(x, config_.dropout * static_cast<double>(e_) / static_cast<double>(config_.embed_dim));
+  // How many images the branch keeps of those that come before these in the global batch. In a branch the global batch lies
+  // without gaps, and dropout's mask of these images is their part of that batch's: for any cut the same.
+  int64_t kept_before(int64_t branch) const {
+    const bool asked = options_.training && (config_.dropout > 0 || config_.attention_dropout > 0);
+    if (!asked || drop_path_rate(branch) <= 0) return options_.first_sample;
+    int64_t kept = 0;
+    for (int64_t sample = 0; sample < options_.first_sample; ++sample) kept += !is_dropped(branch, sample);
+    return kept;
   }
-  Tensor unscaled_dropout(const Tensor& x) { return apply_dropout(x, config_.dropout); }
-  Tensor apply_dropout(const Tensor& x, double rate) {
-    return options_.training && rate > 0 ? dropout(x, static_cast<float>(rate), dropout_key()) : x;
+
+  // `first`: how many images of the whole batch come before x's.
+  Tensor scaled_dropout(const Tensor& x, int64_t first) {
+    const double share = static_cast<double>(e_) / static_cast<double>(config_.embed_dim);
+    return apply_dropout(x, config_.dropout * share, first);
+  }
+  Tensor unscaled_dropout(const Tensor& x, int64_t first) { return apply_dropout(x, config_.dropout, first); }
+  Tensor apply_dropout(const Tensor& x, double rate, int64_t first) {
+    if (!options_.training || rate <= 0) return x;
+    return dropout(x, static_cast<float>(rate), dropout_key(), first * x.size(1) * x.size(2));
   }
   // Every dropout of a pass has numbers of its own: the ordinal goes into the upper half of the seed.
   RngKey dropout_key() { return rng_key(options_.seed ^ (++dropouts_ << 40), Stream::dropout, options_.step); }

@@ -62,7 +62,7 @@ struct ForwardOptions {
   bool training = false;  // whether dropout and drop-path act
   uint64_t seed = 0;      // with `step`, the key of dropout and drop-path
   uint64_t step = 0;
-  int64_t first_sample = 0;                 // index of images[0] within the global batch: drop-path is keyed by it
+  int64_t first_sample = 0;                 // index of images[0] within the global batch, which keys what is dropped
   std::vector<TapedView>* views = nullptr;  // when not null, receives every view of a parameter that the pass used
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "cuda/emulator/memory.h"
 #include "cuda/emulator/nccl.h"
@@ -30,8 +31,6 @@ const char* name_of_kind(int32_t kind) {
   return names[kind];
 }
 
-namespace {
-
 const char* name_of_type(int32_t type) {
   return type == ncclUint8      ? "uint8"
          : type == ncclBfloat16 ? "bf16"
@@ -40,6 +39,13 @@ const char* name_of_type(int32_t type) {
          : type == ncclUint64   ? "uint64"
                                 : "float64";
 }
+
+bool is_device_memory(const char* memory, size_t bytes) {
+  const Allocation* allocation = find_allocation(memory);
+  return allocation != nullptr && memory + bytes <= allocation->data + allocation->bytes;
+}
+
+namespace {
 
 std::string text_of(const Call& call) {
   std::string text = concat(name_of_kind(call.kind), " of ", call.count, " ", name_of_type(call.type));
@@ -79,20 +85,26 @@ V combine(int32_t op, V a, V b) {
   return static_cast<V>(a + b);
 }
 
-// to[i] = the ranks' elements from `offset` bytes into their slots on, combined in ascending order.
+// to[i] = the ranks' elements from `offset` bytes into their slots on, combined in ascending order, each time rounded to the
+// type. An average multiplies floating-point numbers by 1 / ranks, rounded, before they are added; sums of others it divides.
 template <class T>
 void reduce(const Meeting& meeting, int32_t op, size_t offset, size_t bytes, char* to) {
+  using Value = decltype(load(T()));
+  constexpr bool kFloating = std::is_floating_point_v<Value>;
+  const Value ranks = static_cast<Value>(meeting.ranks());
+  T share;
+  store(static_cast<Value>(1 / ranks), share);
   const auto element = [&](int rank, size_t i) {
     T value;
     std::memcpy(&value, meeting.slot(rank) + offset + i * sizeof(T), sizeof(T));
+    if (kFloating && op == ncclAvg) store(static_cast<Value>(load(value) * load(share)), value);
     return load(value);
   };
   for (size_t i = 0; i < bytes / sizeof(T); ++i) {
     T sum;
     store(element(0, i), sum);
     for (int rank = 1; rank < meeting.ranks(); ++rank) store(combine(op, load(sum), element(rank, i)), sum);
-    if (op == ncclAvg)
-      store(static_cast<decltype(load(sum))>(load(sum) / static_cast<decltype(load(sum))>(meeting.ranks())), sum);
+    if (!kFloating && op == ncclAvg) store(static_cast<Value>(load(sum) / ranks), sum);
     std::memcpy(to + i * sizeof(T), &sum, sizeof(T));
   }
 }
@@ -121,14 +133,10 @@ std::string Collective::waits(int rank) const {
 }
 
 std::string Collective::fault() const {
-  const auto inside = [](const char* memory, size_t bytes) {
-    const Allocation* allocation = find_allocation(memory);
-    return allocation != nullptr && memory + bytes <= allocation->data + allocation->bytes;
-  };
   const std::string name = name_of_kind(call.kind);
-  if (sends() && !inside(send, send_bytes()))
+  if (sends() && !is_device_memory(send, send_bytes()))
     return concat(name, ": ", send_bytes(), " bytes to send are no device memory, or leave it");
-  if (!inside(receive, receive_bytes()))
+  if (!is_device_memory(receive, receive_bytes()))
     return concat(name, ": ", receive_bytes(), " bytes to receive are no device memory, or leave it");
   if (!sends() || send >= receive + receive_bytes() || receive >= send + send_bytes()) return "";
   // In place: at this rank's part of the larger one.

@@ -13,6 +13,9 @@ namespace entangle::emulator {
 enum Kind : int32_t { all_reduce, broadcast, all_gather, reduce_scatter };
 
 const char* name_of_kind(int32_t kind);
+const char* name_of_type(int32_t type);
+// Whether that memory is within an allocation of the device.
+bool is_device_memory(const char* memory, size_t bytes);
 // Bytes of an element, 0 of an unknown type.
 size_t size_of(int32_t type);
 

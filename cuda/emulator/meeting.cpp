@@ -14,8 +14,10 @@ namespace entangle::emulator {
 Meeting::Meeting(const std::string& name, int ranks, int rank, std::string& fault)
     : name_(name), ranks_(ranks), rank_(rank) {
   constexpr size_t kHeader = (sizeof(Shared) + 4095) / 4096 * 4096;
-  const size_t bytes = kHeader + static_cast<size_t>(ranks) * kSlotBytes;
-  const int file = shm_open(name.c_str(), O_CREAT | O_RDWR, 0600);  // zeros, for whoever is first
+  const size_t count = static_cast<size_t>(ranks);
+  const size_t bytes =
+      kHeader + count * kSlotBytes + count * count * sizeof(Mailbox);  // pages that nobody touches are none
+  const int file = shm_open(name.c_str(), O_CREAT | O_RDWR, 0600);     // zeros, for whoever is first
   void* memory = MAP_FAILED;
   if (file >= 0 && ftruncate(file, static_cast<off_t>(bytes)) == 0) {
     memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -29,6 +31,7 @@ Meeting::Meeting(const std::string& name, int ranks, int rank, std::string& faul
   bytes_ = bytes;
   shared_ = static_cast<Shared*>(memory);
   slots_ = static_cast<char*>(memory) + kHeader;
+  mailboxes_ = reinterpret_cast<Mailbox*>(slots_ + count * kSlotBytes);
   int32_t size = 0;
   if (!shared_->size.compare_exchange_strong(size, ranks) && size != ranks) {
     fault = concat("rank ", rank, " says that there are ", ranks, " ranks, another one ", size);

@@ -2,6 +2,7 @@
 //
 // Each rank has a slot. A rank posts: it says what it was called for and puts a piece of its data into its slot. When
 // all have posted, each takes what it needs from all slots. When all have taken, the next piece may be posted.
+// From each rank to each there is a mailbox besides, for one piece at a time that is for one rank alone.
 #pragma once
 
 #include <atomic>
@@ -23,7 +24,7 @@ inline bool same(const Call& a, const Call& b) {
 class Meeting {
  public:
   static constexpr int kMostRanks = 64;
-  static constexpr size_t kSlotBytes = size_t{1} << 18;
+  static constexpr size_t kSlotBytes = size_t{1} << 18, kMailBytes = size_t{1} << 16;
 
   // Joins by a name that the ranks agreed on. `fault` says why it cannot be.
   Meeting(const std::string& name, int ranks, int rank, std::string& fault);
@@ -45,6 +46,14 @@ class Meeting {
   char* slot(int rank) const { return slots_ + static_cast<size_t>(rank) * kSlotBytes; }
   void taken();
 
+  // Of one rank to another; `call` and `bytes` belong to the piece in it.
+  struct Mailbox {
+    std::atomic<int64_t> posted, taken;  // pieces so far
+    Call call;
+    char bytes[kMailBytes];
+  };
+  Mailbox& mailbox(int from, int to) const { return mailboxes_[from * ranks_ + to]; }
+
  private:
   struct Rank {
     std::atomic<int32_t> joined;
@@ -62,6 +71,7 @@ class Meeting {
   size_t bytes_ = 0;
   Shared* shared_ = nullptr;
   char* slots_ = nullptr;
+  Mailbox* mailboxes_ = nullptr;  // [from, to]
 };
 
 }  // namespace entangle::emulator

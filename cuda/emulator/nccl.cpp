@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <thread>
 #include <vector>
 
 #include "cuda/emulator/collective.h"
 #include "cuda/emulator/emulator.h"
 #include "cuda/emulator/memory.h"
+#include "cuda/emulator/point.h"
 #include "cuda/emulator/streams.h"
 #include "engine/check.h"
 
@@ -27,6 +29,7 @@ namespace {
 struct Group {
   int depth = 0;
   std::vector<std::function<ncclResult_t()>> calls;  // to be done at its end
+  std::map<cudaStream_t, std::vector<Point>> points;
 };
 Group group;
 std::vector<ncclComm*> communicators;
@@ -74,9 +77,13 @@ bool has_sibling(const Communicator& communicator) {
                        [&](const ncclComm* comm) { return comm->communicator->name == communicator.name; }) > 1;
 }
 
+bool is_communicator(ncclComm_t comm) {
+  return std::find(communicators.begin(), communicators.end(), comm) != communicators.end();
+}
+
 ncclResult_t collective(const Call& call, const void* send, void* receive, ncclComm_t comm, cudaStream_t stream) {
   if (has_fault()) return ncclUnhandledCudaError;
-  if (std::find(communicators.begin(), communicators.end(), comm) == communicators.end()) return ncclInvalidArgument;
+  if (!is_communicator(comm)) return ncclInvalidArgument;
   const Collective c = {comm->communicator, call, static_cast<const char*>(send), static_cast<char*>(receive)};
   const bool valid = size_of(call.type) > 0 && call.op >= ncclSum && call.op <= ncclAvg && call.root >= 0 &&
                      call.root < c.meeting().ranks();
@@ -89,6 +96,17 @@ ncclResult_t collective(const Call& call, const void* send, void* receive, ncclC
     return ncclInvalidUsage;
   }
   return now_or_at_the_end([c, stream] { return enqueue_collective(c, stream); });
+}
+
+ncclResult_t point(bool sends, const void* memory, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                   cudaStream_t stream) {
+  if (has_fault()) return ncclUnhandledCudaError;
+  if (!is_communicator(comm)) return ncclInvalidArgument;
+  const Point p = {comm->communicator, sends, peer, type, count, static_cast<char*>(const_cast<void*>(memory))};
+  if (size_of(type) == 0 || peer < 0 || peer >= comm->communicator->meeting.ranks()) return ncclInvalidArgument;
+  if (group.depth == 0) return enqueue_points({p}, stream);
+  group.points[stream].push_back(p);
+  return ncclSuccess;
 }
 
 ncclResult_t wait_for_ranks(const std::shared_ptr<Communicator>& communicator) {
@@ -168,7 +186,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  if (std::find(communicators.begin(), communicators.end(), comm) == communicators.end()) return ncclInvalidArgument;
+  if (!is_communicator(comm)) return ncclInvalidArgument;
   comm->communicator->aborted = true;
   return ncclCommDestroy(comm);
 }
@@ -208,6 +226,12 @@ ncclResult_t ncclGroupEnd() {
     const ncclResult_t result = call();
     if (first == ncclSuccess) first = result;
   }
+  std::map<cudaStream_t, std::vector<Point>> points;
+  points.swap(group.points);
+  for (const auto& [stream, of_stream] : points) {
+    const ncclResult_t result = enqueue_points(of_stream, stream);
+    if (first == ncclSuccess) first = result;
+  }
   return first;
 }
 
@@ -224,6 +248,16 @@ ncclResult_t ncclBroadcast(const void* send, void* receive, size_t count, ncclDa
 ncclResult_t ncclAllGather(const void* send, void* receive, size_t count, ncclDataType_t type, ncclComm_t comm,
                            cudaStream_t stream) {
   return collective({all_gather, type, 0, 0, count}, send, receive, comm, stream);
+}
+
+ncclResult_t ncclSend(const void* send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  return point(true, send, count, type, peer, comm, stream);
+}
+
+ncclResult_t ncclRecv(void* receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  return point(false, receive, count, type, peer, comm, stream);
 }
 
 ncclResult_t ncclReduceScatter(const void* send, void* receive, size_t count, ncclDataType_t type, ncclRedOp_t op,

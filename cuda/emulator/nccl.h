@@ -2,7 +2,9 @@
 //
 // Ranks are processes of one machine, or communicators of one thread that calls them inside of ncclGroupStart and
 // ncclGroupEnd; they exchange through shared memory of the system. Sums go through the ranks in ascending order, each
-// rounded to the type: all ranks get the same bits. That ranks call different things, or one does not come, is a fault
+// addition rounded to the type, as NCCL's kernels do in an order of theirs: all ranks get the same bits. An average of
+// floating-point numbers multiplies each by 1 / ranks first, and rounds that to the type, too. A send ends when it has been
+// received. That ranks call different things, or one does not come, is a fault
 // (the real library hangs); so is what touches other memory than the device's, reads what nobody wrote, or uses one
 // communicator on two streams that no event orders.
 #pragma once
@@ -69,6 +71,10 @@ ncclResult_t ncclBroadcast(const void* send, void* receive, size_t count, ncclDa
 // `count` elements of each rank.
 ncclResult_t ncclAllGather(const void* send, void* receive, size_t count, ncclDataType_t type, ncclComm_t comm,
                            cudaStream_t stream);
+// Those of one group go on side by side; two ranks that both send first, without a group, wait for one another.
+ncclResult_t ncclSend(const void* send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream);
+ncclResult_t ncclRecv(void* receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream);
 // `count` elements to each rank.
 ncclResult_t ncclReduceScatter(const void* send, void* receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
                                ncclComm_t comm, cudaStream_t stream);

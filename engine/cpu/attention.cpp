@@ -197,7 +197,7 @@ static inline void softmax_block(const Plan& plan, int64_t count, float* block, 
 // Multiplies row i of a matrix by the dropout mask, kept entries by 1 / (1 - rate).
 static inline void mask_row(const Plan& plan, int64_t pair, int64_t i, const float* from, float* to) {
   const float keep = 1.0f / (1.0f - plan.s.dropout);
-  const uint64_t first = static_cast<uint64_t>((pair * plan.n + i) * plan.n);
+  const uint64_t first = attention_mask_index(plan.s, pair, i);
   for (int64_t j = 0; j < plan.n; ++j) {
     to[j] = rng_uniform(plan.s.key, first + static_cast<uint64_t>(j)) >= plan.s.dropout ? from[j] * keep : 0.0f;
   }

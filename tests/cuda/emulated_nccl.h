@@ -3,6 +3,7 @@
 
 #if defined(ENTANGLE_CUDA_EMULATED)
 
+#include <memory>
 #include <vector>
 
 #include "cuda/emulator/nccl.h"
@@ -47,6 +48,43 @@ class Memory {
   size_t size_;
   void* data_ = nullptr;
 };
+
+// Ranks that this thread drives, each with a stream.
+class Ranks {
+ public:
+  explicit Ranks(int count) : communicators_(static_cast<size_t>(count)), streams_(static_cast<size_t>(count)) {
+    const ncclUniqueId id = new_id();
+    NCCL_CHECK(ncclGroupStart());
+    for (int rank = 0; rank < count; ++rank) {
+      NCCL_CHECK(ncclCommInitRank(&communicators_[static_cast<size_t>(rank)], count, id, rank));
+      CUDA_CHECK(cudaStreamCreateWithFlags(&streams_[static_cast<size_t>(rank)], cudaStreamNonBlocking));
+    }
+    NCCL_CHECK(ncclGroupEnd());
+  }
+  ~Ranks() {
+    for (const cudaStream_t stream : streams_) cudaStreamDestroy(stream);
+    for (const ncclComm_t comm : communicators_) ncclCommDestroy(comm);
+  }
+  int count() const { return static_cast<int>(streams_.size()); }
+  ncclComm_t comm(int rank) const { return communicators_[static_cast<size_t>(rank)]; }
+  cudaStream_t stream_of(int rank) const { return streams_[static_cast<size_t>(rank)]; }
+  // Calls call(rank, communicator, stream) for all ranks as one group, and waits.
+  template <class F>
+  void all(const F& call) const {
+    NCCL_CHECK(ncclGroupStart());
+    for (int rank = 0; rank < count(); ++rank) NCCL_CHECK(call(rank, comm(rank), stream_of(rank)));
+    NCCL_CHECK(ncclGroupEnd());
+    CUDA_CHECK(cudaDeviceSynchronize());
+  }
+
+ private:
+  std::vector<ncclComm_t> communicators_;
+  std::vector<cudaStream_t> streams_;
+};
+
+// Of each rank.
+template <class T>
+using Parts = std::vector<std::unique_ptr<Memory<T>>>;
 
 }  // namespace entangle::gpu
 

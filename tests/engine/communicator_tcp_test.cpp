@@ -102,6 +102,21 @@ TEST(CommunicatorTcp, GathersAndSums) {
   }
 }
 
+// Between other work: nobody waits in finish_sums() before the sums are there.
+TEST(CommunicatorTcp, SumsGoOnByProgressAlone) {
+  expect_none(run_joined(3, 30, [](Communicator& ranks) {
+    std::vector<float> values = numbers(ranks.rank(), 1000), want = numbers(0, 1000);
+    for (int rank = 1; rank < 3; ++rank) {
+      for (int64_t i = 0; i < 1000; ++i) want[static_cast<size_t>(i)] += number(rank, i);
+    }
+    ranks.start_sum(values.data(), 1000);
+    const CommunicatorOptions options = patient(10);
+    for (Patience patience(options); values != want && !patience.over(); patience.rest()) ranks.progress();
+    EXPECT_EQ(values, want);
+    ranks.finish_sums();
+  }));
+}
+
 TEST(CommunicatorTcp, AllHaveTheSameBitsOfASumThatRounds) {
   std::vector<std::vector<float>> sums(4);
   expect_none(run_joined(4, 30, [&](Communicator& ranks) {
@@ -252,9 +267,96 @@ TEST(CommunicatorTcp, StrangersAreLeftOutAndOtherVersionsNamed) {
   expect_words(refused[0], {"a process at 127.0.0.1 is of another version of this program (7, not 1)"});
 }
 
+// Whoever has a rank that is not waited for.
+TEST(CommunicatorTcp, RanksThatNobodyWaitsForAreNamed) {
+  for (const uint32_t rank : {0u, 2u, 77u}) {
+    const int port = free_port();
+    const auto errors = run(2, [&](int i) {
+      if (i == 0) join_tcp(launch_of(0, 2, port), patient(30));
+      if (i == 1) come_with(port, [&](Hello& hello) { hello.rank = rank; });
+    });
+    expect_words(errors[0], {concat("says that it is rank ", rank, ", but rank 0 waits for ranks 1 .. 1")});
+  }
+}
+
+// Accepts one who comes to the listener, and answers with what `change` made of a hello of one of three.
+Socket answer_with(const Socket& listener, const std::function<void(Hello&)>& change) {
+  const CommunicatorOptions options = patient(30);
+  Patience patience(options);
+  Socket socket = accept_from(listener);
+  for (; !socket.open() && !patience.over(); socket = accept_from(listener)) patience.rest();
+  Hello hello;
+  EXPECT_TRUE(socket.open() && socket.receive_all(&hello, sizeof hello, patience));
+  hello = Hello();
+  hello.size = 3;
+  change(hello);
+  socket.send_all(&hello, sizeof hello, patience);
+  return socket;
+}
+
+TEST(CommunicatorTcp, WhoAnswersInTheNameOfAnotherIsNotTaken) {
+  const Socket first = listen_at(0, true), other = listen_at(0, true);
+  auto errors = run(2, [&](int i) {
+    if (i == 0) answer_with(first, [](Hello& hello) { hello.rank = 1; });
+    if (i == 1) join_tcp(launch_of(2, 3, first.port()), patient(1));
+  });
+  expect_words(errors[1], {"rank 2 does not find rank 0", "what answers there is no rank 0 of this training"});
+  // Rank 0 says that rank 1 is at a place where rank 0 answers.
+  const Socket again = listen_at(0, true);
+  errors = run(3, [&](int i) {
+    if (i == 2) return void(join_tcp(launch_of(2, 3, again.port()), patient(30)));
+    const Socket socket = answer_with(i == 0 ? again : other, [](Hello&) {});
+    struct {
+      char host[64] = "127.0.0.1";
+      uint32_t port = 0;
+    } places[3];
+    places[1].port = static_cast<uint32_t>(other.port());
+    const CommunicatorOptions options = patient(5);
+    Patience patience(options);
+    if (i == 0) socket.send_all(places, sizeof places, patience);
+    for (char byte = 0; socket.receive_some(&byte, 1) >= 0 && !patience.over();) patience.rest();
+  });
+  expect_words(errors[2], {concat("rank 2 does not reach rank 1 at 127.0.0.1:", other.port())});
+}
+
+// It is hung up on after seconds, however patient the ranks are with one another.
+TEST(CommunicatorTcp, AStrangerWhoSaysNothingKeepsNobodyLong) {
+  const int port = free_port();
+  std::atomic<bool> gone{false};
+  const auto errors = run(3, [&](int i) {
+    if (i < 2) {
+      while (i == 1 && !gone) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      EXPECT_EQ(join_tcp(launch_of(i, 2, port), patient(3600))->gather(i)[1], 1);
+      return;
+    }
+    const CommunicatorOptions options = patient(300);
+    Patience patience(options);
+    std::string reason;
+    Socket silent;
+    for (; !silent.open() && !patience.over(); patience.rest()) silent = connect_to("127.0.0.1", port, reason);
+    for (char byte = 0; silent.receive_some(&byte, 1) >= 0 && !patience.over();) patience.rest();
+    EXPECT_FALSE(patience.over());
+    gone = true;
+  });
+  expect_none(errors);
+}
+
+// And so is the port behind it, when something else answers there.
 TEST(CommunicatorTcp, ThePortOfTheLauncherItselfIsLeftToIt) {
-  const Socket agent = listen_at(0, true);
-  const auto errors = run(2, [&](int rank) {
+  const Socket agent = listen_at(0, true), behind = listen_at(agent.port() + 1, true);  // or another program is there
+  std::atomic<int> joined{0};
+  const auto errors = run(3, [&](int rank) {
+    if (rank == 2) {
+      while (joined < 2) {
+        if (behind.open()) accept_from(behind);  // and hangs up
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      return;
+    }
+    struct Joins {
+      std::atomic<int>& joined;
+      ~Joins() { ++joined; }
+    } const joins{joined};
     Launched launch = launch_of(rank, 2, agent.port());
     launch.port_is_taken = true;
     EXPECT_EQ(join_tcp(launch, patient(30))->gather(rank)[1], 1);

@@ -53,7 +53,7 @@ TEST(GradientExchange, ViewsBecomeTheMeanAndTheRestStays) {
 }
 
 TEST(GradientExchange, BucketsAreFullButForTheLast) {
-  FakeRanks ranks(0, 2);
+  FakeRanks ranks(0, 2, nullptr, 3);
   GradientExchange exchange(ranks);
   constexpr int64_t kBucket = GradientExchange::kBucket;
   const Tensor large = parameter({2 * kBucket + 5}, 0), small = parameter({3}, 0);
@@ -62,7 +62,7 @@ TEST(GradientExchange, BucketsAreFullButForTheLast) {
   EXPECT_EQ(ranks.sums[0].size(), static_cast<size_t>(kBucket));
   EXPECT_EQ(ranks.sums[1].size(), static_cast<size_t>(kBucket));
   EXPECT_EQ(ranks.sums[2].size(), 8u);
-  for (int64_t i = 0; i < large.count(); i += 1009) EXPECT_EQ(large.grad()[i], static_cast<float>(i));
+  for (int64_t i = 0; i < large.count(); i += 1009) EXPECT_EQ(large.grad()[i], 2 * static_cast<float>(i));
 }
 
 TEST(GradientExchange, FrozenParametersAreNotSent) {
@@ -269,6 +269,10 @@ TEST(GradientTree, WhatIsNoTreeIsRefused) {
   const Tensor weight = parameter({2}, 0);
   tree.add({{weight, 0}});
   expect_error([&] { tree.finish({{weight, 0}}); }, {"of the 2 shards of rank 0 1 were added"});
+  const std::vector<TapedView> smaller = {{weight.slice(0, 0, 1), 0}};
+  expect_error([&] { tree.add(smaller); }, {"a sum of shards of 2 numbers meets a gradient of 1"});
+  tree.add({{weight, 0}});
+  expect_error([&] { tree.finish(smaller); }, {"meets a gradient of 1"});
 }
 
 }  // namespace

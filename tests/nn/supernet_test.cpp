@@ -196,25 +196,36 @@ TEST(Supernet, DecayLeavesOutVectorsAndPositions) {
   }
 }
 
-// Drop-path in the last block (rate = drop_path) must drop that share of images, keyed by the image's global index.
-TEST(Supernet, DropPathIsKeyedByTheGlobalSample) {
-  SupernetConfig config = small_config();
-  config.drop_path = 0.5;
-  const Supernet net(config, 1);
-  const Tensor images = random_images(config, 8);
-  ForwardOptions options;
-  options.training = true;
-  options.seed = 11;
-  const std::vector<float> whole = net.forward(images, config.full(), options).to_vector();
-  options.first_sample = 4;
-  const Tensor second_half = images.slice(0, 4, 4);
-  const std::vector<float> half =
-      net.forward(Tensor::from(second_half.shape(), second_half.to_vector()), config.full(), options).to_vector();
-  EXPECT_TRUE(std::equal(half.begin(), half.end(), whole.begin() + static_cast<int64_t>(half.size())));
-  options.step = 1;
-  EXPECT_NE(
-      half,
-      net.forward(Tensor::from(second_half.shape(), second_half.to_vector()), config.full(), options).to_vector());
+// What drop-path and dropout leave of an image is the same in any part of the global batch, and differs from step to step.
+TEST(Supernet, WhatIsDroppedIsKeyedByTheGlobalSample) {
+  for (const double drop_path : {0.0, 0.5}) {
+    for (const auto& [dropout, attention_dropout] : {std::pair(0.0, 0.0), {0.2, 0.0}, {0.0, 0.2}, {0.3, 0.3}}) {
+      SupernetConfig config = small_config();
+      config.drop_path = drop_path;
+      config.dropout = dropout;
+      config.attention_dropout = attention_dropout;
+      const Supernet net(config, 1);
+      const Tensor images = random_images(config, 8);
+      ForwardOptions options;
+      options.training = true;
+      options.seed = 11;
+      const std::vector<float> whole = net.forward(images, config.full(), options).to_vector();
+      const auto of_part = [&](int64_t first, int64_t count) {
+        options.first_sample = first;
+        const Tensor part = images.slice(0, first, count);
+        return net.forward(Tensor::from(part.shape(), part.to_vector()), config.full(), options).to_vector();
+      };
+      for (const auto& [first, count] : {std::pair(0, 1), {1, 2}, {4, 4}, {7, 1}}) {
+        const std::vector<float> part = of_part(first, count);
+        EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + first * config.num_classes))
+            << "drop-path " << drop_path << ", dropout " << dropout << ", " << attention_dropout << ", image " << first;
+      }
+      if (drop_path + dropout + attention_dropout == 0) continue;
+      const std::vector<float> now = of_part(4, 4);
+      options.step = 1;
+      EXPECT_NE(of_part(4, 4), now);
+    }
+  }
 }
 
 // The multiplications saved are those of the dropped images, to the last one.

@@ -19,6 +19,7 @@ struct AttentionRow {
   int64_t batch, side, heads, head_dim, m;
   float dropout = 0;
   bool recompute = false;
+  int64_t first_image = 0;  // of dropout's mask
   Precision precision = Precision::fp32;
   // Inputs that bf16 holds exactly leave only the roundings inside of a kernel; and qkv where kernels like it, at a
   // multiple of 64 bytes.
@@ -39,7 +40,8 @@ AttentionShape shape_of(const AttentionRow& row) {
           1 / std::sqrt(static_cast<float>(row.head_dim)),
           row.dropout,
           rng_key(3, Stream::dropout, 5),
-          row.precision};
+          row.precision,
+          row.first_image};
 }
 
 std::vector<Input> attention_inputs(const AttentionRow& row, int64_t tokens) {
@@ -56,8 +58,8 @@ std::vector<Input> attention_inputs(const AttentionRow& row, int64_t tokens) {
 Case attention_case(const AttentionRow& row) {
   const AttentionShape s = shape_of(row);
   return {describe("batch, side, heads, width, m", {row.batch, row.side, row.heads, row.head_dim, row.m}) +
-              (row.dropout > 0 ? ", dropout" : "") + (row.recompute ? ", computed again" : "") +
-              (row.exact ? ", exact inputs" : ""),
+              (row.dropout > 0 ? ", dropout" : "") + (row.first_image > 0 ? ", not the first images" : "") +
+              (row.recompute ? ", computed again" : "") + (row.exact ? ", exact inputs" : ""),
           attention_inputs(row, s.tokens),
           {row.batch, s.tokens, row.heads * row.head_dim},
           [s, row](const std::vector<Tensor>& t) {
@@ -81,13 +83,25 @@ std::vector<Case> attention_cases_of(const std::vector<AttentionRow>& rows, Prec
   return cases;
 }
 
-const std::vector<AttentionRow> kAttentionRows = {
-    {1, 1, 1, 8, 1},           {2, 2, 3, 8, 1},           {3, 2, 1, 5, 3},
-    {1, 4, 2, 20, 2},          {2, 4, 3, 32, 3},          {1, 4, 1, 64, 14},
-    {2, 5, 2, 20, 2},          {1, 5, 2, 32, 0},          {2, 2, 2, 64, 0},
-    {1, 7, 1, 32, 4},          {2, 4, 2, 20, 2, 0.3f},    {1, 5, 3, 8, 0, 0.1f},
-    {1, 14, 1, 16, 14},        {1, 17, 1, 5, 14},         {0, 2, 2, 8, 1},
-    {2, 5, 2, 20, 2, 0, true}, {1, 5, 2, 32, 0, 0, true}, {2, 4, 2, 20, 2, 0.3f, true}};
+const std::vector<AttentionRow> kAttentionRows = {{1, 1, 1, 8, 1},
+                                                  {2, 2, 3, 8, 1},
+                                                  {3, 2, 1, 5, 3},
+                                                  {1, 4, 2, 20, 2},
+                                                  {2, 4, 3, 32, 3},
+                                                  {1, 4, 1, 64, 14},
+                                                  {2, 5, 2, 20, 2},
+                                                  {1, 5, 2, 32, 0},
+                                                  {2, 2, 2, 64, 0},
+                                                  {1, 7, 1, 32, 4},
+                                                  {2, 4, 2, 20, 2, 0.3f},
+                                                  {1, 5, 3, 8, 0, 0.1f},
+                                                  {1, 14, 1, 16, 14},
+                                                  {1, 17, 1, 5, 14},
+                                                  {0, 2, 2, 8, 1},
+                                                  {2, 5, 2, 20, 2, 0, true},
+                                                  {1, 5, 2, 32, 0, 0, true},
+                                                  {2, 4, 2, 20, 2, 0.3f, true},
+                                                  {2, 4, 3, 20, 2, 0.3f, false, 5}};
 
 std::vector<Case> attention_cases() { return attention_cases_of(kAttentionRows, Precision::fp32); }
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "engine/check.h"
 #include "engine/device.h"
 #include "tests/ops/harness.h"
 #include "tests/ops/reference.h"
@@ -230,22 +231,22 @@ const Row residual_norm_row("residual_norm", {"residual_norm_forward", "residual
 
 // --------------------------------------------------------------------------------------------------------- dropout ---
 
-Case dropout_case(const Shape& shape, float rate) {
+Case dropout_case(const Shape& shape, float rate, int64_t first = 0) {
   const RngKey key = rng_key(11, Stream::dropout, 2);
-  return {
-      "rate " + std::to_string(rate) + " " + shape.str(),
-      {{"x", shape}},
-      shape,
-      [=](const std::vector<Tensor>& t) { return dropout(t[0], rate, key); },
-      [=](const auto& in) { return reference::dropout(rate, key, in[0]); },
-      [=](const auto&, const auto& dy) {
-        return reference::Arrays<typename std::decay_t<decltype(dy)>::value_type>{reference::dropout(rate, key, dy)};
-      }};
+  return {concat("rate ", rate, " ", shape.str(), first > 0 ? concat(" from ", first, " on") : ""),
+          {{"x", shape}},
+          shape,
+          [=](const std::vector<Tensor>& t) { return dropout(t[0], rate, key, first); },
+          [=](const auto& in) { return reference::dropout(rate, key, first, in[0]); },
+          [=](const auto&, const auto& dy) {
+            return reference::Arrays<typename std::decay_t<decltype(dy)>::value_type>{
+                reference::dropout(rate, key, first, dy)};
+          }};
 }
 
 std::vector<Case> dropout_cases() {
-  return {dropout_case({1}, 0.5f), dropout_case({3, 5, 7}, 0.1f), dropout_case({997}, 0.9f),
-          dropout_case({2, 20001}, 0.25f)};
+  return {dropout_case({1}, 0.5f),         dropout_case({3, 5, 7}, 0.1f),    dropout_case({997}, 0.9f),
+          dropout_case({2, 20001}, 0.25f), dropout_case({5, 1021}, 0.5f, 3), dropout_case({1}, 0.5f, (1ll << 33) + 2)};
 }
 
 const Row dropout_row("dropout", {"dropout_forward", "dropout_backward"}, dropout_cases, [] {

@@ -86,7 +86,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
     expect_cost(costs::residual_norm_backward(one_of_two, slots, nullptr, given, given, given, given, given, into, add,
                                               into, add, into, into),
                 0, (30 + 5 + 6 + 6 + 30 + twice * 30 + twice * 15 + 2 * 5 + 2 * 5) * kFloat);
-    expect_cost(costs::dropout_backward(5, 0.5f, {}, given, into, add), 0, (5 + twice * 5) * kFloat);
+    expect_cost(costs::dropout_backward(5, 0.5f, {}, 0, given, into, add), 0, (5 + twice * 5) * kFloat);
     expect_cost(costs::cross_entropy_backward(2, 5, given, given, given, into, add), 0,
                 (10 + 10 + 1 + twice * 10) * kFloat);
   }
@@ -96,7 +96,7 @@ TEST(KernelCost, ElementwiseKernelsCountBytesOnly) {
   expect_cost(
       costs::residual_norm_forward(one_of_two, slots, nullptr, given, given, given, given, into, into, into, into), 0,
       (30 + 15 + 5 + 5 + 30 + 30 + 6 + 6) * kFloat);
-  expect_cost(costs::dropout_forward(5, 0.5f, {}, given, into), 0, 10 * kFloat);
+  expect_cost(costs::dropout_forward(5, 0.5f, {}, 0, given, into), 0, 10 * kFloat);
   expect_cost(costs::cross_entropy_forward(2, 5, given, given, into, into), 0, (10 + 10 + 1 + 10) * kFloat);
   const AugmentShape augmentation = {2, 3, 5, {}, EraseMode::pixel};  // 150 values of one byte, and of four
   const uint8_t pixels[1] = {};

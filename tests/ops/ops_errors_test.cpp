@@ -210,6 +210,7 @@ TEST(OperationErrors, LayerNormAndElementwise) {
       {[&] { return dropout(of({3}), -0.5f, key); }, "dropout: the rate must be in [0, 1), not -0.5"},
       {[&] { return dropout(of({3}), NAN, key); }, "dropout: the rate must be in [0, 1), not "},
       {[&] { return dropout(with_gaps(2, 3), 0.5f, key); }, "dropout: x must be contiguous"},
+      {[&] { return dropout(of({3}), 0.5f, key, -1); }, "dropout: -1 elements cannot come before the first"},
   });
 }
 

@@ -262,9 +262,11 @@ Arrays<T> residual_norm_backward(int64_t width, double eps, const KeptImages& fr
 // --------------------------------------------------------------------------------------------------------- dropout ---
 // The map is linear and symmetric: its backward is the same function of dy.
 template <class T>
-Array<T> dropout(float rate, RngKey key, const Array<T>& x) {
+Array<T> dropout(float rate, RngKey key, int64_t first, const Array<T>& x) {
   Array<T> y;
-  for (size_t i = 0; i < x.size(); ++i) y.push_back(rng_uniform(key, i) >= rate ? x[i] / (T(1) - rate) : T(0));
+  for (size_t i = 0; i < x.size(); ++i) {
+    y.push_back(rng_uniform(key, static_cast<uint64_t>(first) + i) >= rate ? x[i] / (T(1) - rate) : T(0));
+  }
   return y;
 }
 

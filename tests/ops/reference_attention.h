@@ -91,7 +91,7 @@ Array<T> attention_row(const AttentionShape& s, const Array<T>& qkv, const Relat
 // 1/(1 - rate) where an entry of p survives dropout, else 0.
 template <class T>
 T kept(const AttentionShape& s, int64_t b, int64_t h, int64_t i, int64_t j) {
-  const int64_t index = ((b * s.heads + h) * s.tokens + i) * s.tokens + j;
+  const int64_t index = (((s.first_image + b) * s.heads + h) * s.tokens + i) * s.tokens + j;
   return rng_uniform(s.key, static_cast<uint64_t>(index)) >= s.dropout ? T(1) / (T(1) - s.dropout) : T(0);
 }
 

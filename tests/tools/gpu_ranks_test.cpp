@@ -1,6 +1,9 @@
 // Processes that train together on a GPU each: on emulated ones, or on real ones where there are two.
 #include <signal.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/device.h"
 #include "tests/tools/ranks_fixture.h"
 #include "tests/tools/tcp_ranks_fixture.h"
@@ -50,6 +53,36 @@ TEST_F(GpuRanks, TrainAsOneGpuDoes) {
     expect_same_training(name, "one", 1e-3);
     EXPECT_GT(log_records(dir.path(name + "/log.jsonl"))[0]["sent"].get<int64_t>(), 0);
   }
+}
+
+// Of masks and sums, too.
+TEST_F(GpuRanks, ADeterministicReductionHasTheSameBitsForAnyNumber) {
+  const std::vector<std::string> more = {"--deterministic-reduce", "--set", "TRAIN.dropout=0.1", "--set",
+                                         "TRAIN.attention_dropout=0.1"};
+  ASSERT_EQ(run(on_gpu("one", "1", more, 32)).status, 0);
+  const auto want = log_records(dir.path("one/log.jsonl"));
+  for (const int size : {2, 4}) {
+    if (size > visible_gpus()) break;
+    const std::string name = "of" + std::to_string(size);
+    expect_trained(size, on_gpu(name, "1", more, 32));
+    const auto got = log_records(dir.path(name + "/log.jsonl"));
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i]["loss"], want[i]["loss"]) << size << " step " << i + 1;
+    EXPECT_EQ(read_raw(checkpoint(name)), read_raw(checkpoint("one"))) << size;
+  }
+}
+
+TEST_F(GpuRanks, ABf16WireSendsHalfTheBytes) {
+  expect_trained(2, on_gpu("fp32", "1"));
+  expect_trained(2, on_gpu("bf16", "1", {"--set", "TRAIN.wire=bf16"}));
+  expect_same_training("bf16", "fp32", 1e-2);
+  const auto want = log_records(dir.path("fp32/log.jsonl")), got = log_records(dir.path("bf16/log.jsonl"));
+  double largest = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    EXPECT_EQ(2 * got[i]["sent"].get<int64_t>(), want[i]["sent"].get<int64_t>());
+    largest = std::max(largest, std::fabs(got[i]["loss"].get<double>() - want[i]["loss"].get<double>()));
+  }
+  EXPECT_GT(largest, 0) << "something is rounded";
 }
 
 TEST_F(GpuRanks, TrainUnderMpirun) {

@@ -126,14 +126,6 @@ TEST_F(MadeUpRanks, ARankLostAtAnyMomentIsReportedWithTheCheckpoint) {
   }
 }
 
-TEST_F(MadeUpRanks, DropoutIsRefused) {
-  FakeRanks ranks(0, 2);
-  Config config = this->config();
-  config.model.attention_dropout = 0.1;
-  const RunDirectory run(dir.path("run"));
-  expect_error([&] { Trainer(config, run, false, DeviceKind::cpu, ranks); }, {"one piece", "attention_dropout"});
-}
-
 TEST_F(MadeUpRanks, OtherWeightsAreRefused) {
   FakeRanks ranks(0, 2, [](int64_t, int, void* message, size_t bytes) {
     static_cast<char*>(message)[bytes - 1] ^= 1;  // of the norm of the weights

@@ -64,7 +64,7 @@ TEST_F(Ranks, TrainsAsOneProcessDoes) {
 }
 
 TEST_F(Ranks, SharesMayBeComputedInParts) {
-  const std::vector<std::string> few = {"--epochs", "1"};
+  const std::vector<std::string> few = {"--epochs", "1", "--set", "TRAIN.dropout=0.1"};
   std::vector<std::string> parts = few;
   parts.insert(parts.end(), {"--set", "TRAIN.accumulate=4"});
   ASSERT_EQ(run(ranks(0, "one", few)).status, 0);
@@ -78,7 +78,8 @@ TEST_F(Ranks, SharesMayBeComputedInParts) {
 }
 
 TEST_F(Ranks, ADeterministicReductionHasTheSameBitsForAnyNumber) {
-  const std::vector<std::string> more = {"--epochs", "3", "--deterministic-reduce", "--set", "TRAIN.clip_norm=1"};
+  std::vector<std::string> more = {"--epochs", "3", "--deterministic-reduce", "--set", "TRAIN.clip_norm=1"};
+  more.insert(more.end(), {"--set", "TRAIN.dropout=0.1", "--set", "TRAIN.attention_dropout=0.1"});
   ASSERT_EQ(run(of_32(0, "one", more)).status, 0);
   const auto want = log_records(dir.path("one/log.jsonl"));
   for (const int count : {2, 4}) {

@@ -119,15 +119,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
       lr_scales_(lr_scales(config.train, supernet_.parameters(), config.model.depth)) {
   CHECK(ranks.size() == 1 || ranks.device() == device, "training is on ", name_of(device),
         ", where these processes add up nothing");
-  // Its numbers are those of the elements of one forward pass, so ranks and parts would drop the same ones.
-  const bool whole = ranks.size() == 1 && parts_ == 1;
-  CHECK(whole || (config.model.dropout == 0 && config.model.attention_dropout == 0),
-        "dropout needs a batch in one piece: train with one process and TRAIN.accumulate=1, or set TRAIN.dropout and "
-        "TRAIN.attention_dropout to 0 (drop_path may stay)");
-  if (config.train.shards > 0) {
-    CHECK(device == DeviceKind::cpu, "TRAIN.shards is for processors: use --device cpu");
-    tree_.emplace(ranks, config.train.shards);
-  }
+  if (config.train.shards > 0) tree_.emplace(ranks, config.train.shards);
   // What is not trained needs no gradient, so a linear probe's backward pass ends below the head.
   for (size_t i = 0; i < lr_scales_.size(); ++i) {
     supernet_.parameters()[static_cast<int>(i)].tensor.set_requires_grad(lr_scales_[i] > 0);
@@ -143,6 +135,7 @@ Trainer::Trainer(const Config& config, const RunDirectory& run, bool resume, Dev
   if (config.train.strategy.inplace_distillation) {  // what the largest predicted lives beside the others' passes
     step_bytes += part * config.model.num_classes * static_cast<int64_t>(sizeof(float));
   }
+  if (tree_) step_bytes += tree_->memory(cost_of(config.model, config.largest(), part).params);
   reserve_memory(static_cast<size_t>(step_bytes), device);
   if (!split_.held_out.empty() && config.train.health_images > 0) {
     health_ = std::make_unique<SupernetHealth>(
