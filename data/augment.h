@@ -21,7 +21,7 @@ struct Augmentation {
   int64_t image_size = 28;
   // For data sets whose images have any size, which are cropped at random and resized (data/rand_augment.h):
   std::string interpolation = "bicubic";  // or bilinear
-  std::string decode = "roi";             // of a JPEG: all, or what its crops need (DecodeMode in data/decode.h)
+  std::string decode = "full";            // of a JPEG: all, or what its crops need (DecodeMode in data/decode.h)
   std::string auto_augment;               // a policy such as rand-m9-mstd0.5-inc1, behind the flip; empty: none
   double color_jitter = 0;                // in its place where there is none; 0: off
   int64_t crop_padding = 0;          // zero padding on each side before a random crop back to image_size; 0: no crop
