@@ -24,14 +24,14 @@ namespace {
 #define SKIP_WITHOUT_CUDA() \
   if (!why_no_cuda().empty()) GTEST_SKIP() << why_no_cuda()
 
+#if defined(ENTANGLE_NCCL)
+
 std::vector<float> numbers(int64_t count, uint64_t seed) {
   Rng rng(seed, Stream::synthetic);
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = static_cast<float>(rng.uniform(-1, 1));
   return values;
 }
-
-#if defined(ENTANGLE_NCCL)
 
 // Three steps of a subnet; with `ranks` its gradient goes through NCCL.
 std::vector<float> weights_after_steps(Communicator* ranks) {
