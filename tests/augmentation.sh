@@ -1,10 +1,10 @@
 #!/bin/sh
 # What augment_image does and draws against timm, torchvision and Pillow, live. Needs the programs (make) and a Python
 # with them: python3 -m venv venv && venv/bin/pip install timm torchvision scipy.
-# Usage: [PYTHON=venv/bin/python] [BIN=build/release/bin/] tests/augmentation.sh [PHOTO [DRAWS]] (from the project's
+# Usage: [PYTHON=venv/bin/python] [BIN=./] tests/augmentation.sh [PHOTO [DRAWS]] (from the project's
 # root).
 set -eu
-python=${PYTHON:-python3} bin=${BIN:-build/release/bin/}
+python=${PYTHON:-python3} bin=${BIN:-./}
 if ! "$python" -c 'import scipy, timm, torchvision' 2> /dev/null; then
   echo "skipped: $python has no timm, torchvision and scipy; set PYTHON to one that has them"
   exit 0
