@@ -7,6 +7,7 @@
 
 #include "data/gzip.h"
 #include "engine/check.h"
+#include "engine/safetensors_header.h"
 
 namespace entangle {
 
@@ -76,7 +77,7 @@ class MatParser {
       std::string variable;
       MatArray array = parse_array(element.data, 1, variable);
       const bool is_new = variables.emplace(variable, std::move(array)).second;
-      CHECK(is_new, name_, ": has two variables called \"", variable, "\"", kCorrupt);
+      CHECK(is_new, name_, ": has two variables called ", in_quotes(variable), kCorrupt);
     }
     return variables;
   }
