@@ -198,7 +198,7 @@ TEST(MatFile, RefusesDeepNesting) {
 }
 
 TEST(MatFile, RefusesWhatDoesNotFitTogether) {
-  expect_refused({mat::byte_row({1}, "a"), mat::byte_row({2}, "a")}, {"two variables called \"a\""});
+  expect_refused({mat::byte_row({1}, "a"), mat::byte_row({2}, "a")}, {"two variables called 'a'"});
   expect_refused({mat::element(mat::kDouble, mat::doubles({1}))}, {"element of type 9"});
   expect_refused({mat::array(mat::kDoubleArray, {1, 2}, "x", mat::element(mat::kDouble, mat::doubles({1, 2, 3})))},
                  {"2 entries", "24 bytes"});
