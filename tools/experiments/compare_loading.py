@@ -100,6 +100,8 @@ def ours(program, folder, count, options):
 
 
 def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     program, folder = sys.argv[1:3]
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 640
     files = sorted(glob.glob(folder + "/train/*/*"))
