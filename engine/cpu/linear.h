@@ -184,9 +184,16 @@ static void accumulate_weight_task(const LinearShape& s, const WeightTask& task,
       gather(rows, count, dy + first * outputs + row, outputs, gathered,
              db == nullptr ? nullptr : db + group * s.b_group + in_group);
       float* c = dw + group * s.w_group + in_group * s.w_row + task.column;
+      // What is gathered or packed next comes from memory.
+      const Upcoming columns = {dy + first * outputs + row + count, rows, outputs, chunks_of(kWeightRows, 16)};
+      const Upcoming sweep = {x + (first + rows) * s.in + task.column, min_of(kSweep, s.rows - first - rows), s.in,
+                              chunks_of(task.columns, 16)};
+      const Upcoming& next = row + count < end ? columns : sweep;
       for (int64_t at = 0; at < task.columns; at += kPanel) {
+        const int64_t tiles_before = at / kPanel * (count / kRows);
         multiply_panel(count, View<Element>{gathered, 1, kWeightRows}, packed + at * steps, steps, c + at, s.w_row,
-                       min_of(kPanel, task.columns - at), nullptr, true, false);
+                       min_of(kPanel, task.columns - at), nullptr, true,
+                       [&](int64_t t) { return next.share(tiles_before + t, steps); });
       }
     }
   }
