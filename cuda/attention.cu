@@ -25,9 +25,9 @@
 // group of queries to the next: the block alone touches them.
 // Numerics. fp32. The largest score is subtracted before any exponential. A NaN reaches its row, since it enters the
 // sum.
-// No atomics: table gradients are summed by (image, head), then over those in ascending order. The same bits always.
+// No atomics: table gradients are summed by (image, head), then over those as in row_sums.cuh. The same bits always.
 #include "cuda/attention_bf16.h"
-#include "cuda/device.cuh"
+#include "cuda/row_sums.cuh"
 #include "engine/ops.h"
 
 namespace entangle::gpu {
@@ -326,14 +326,15 @@ __global__ void attention_backward_kernel(AttentionShape s, const float* qkv, co
   }
 }
 
-__global__ void attention_table_kernel(int64_t pairs, int64_t table, const float* partial, float* dkey_v, float* dkey_h,
-                                       float* dvalue_v, float* dvalue_h) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= 4 * table) return;
-  float sum = 0;
-  for (int64_t pair = 0; pair < pairs; ++pair) sum += partial[pair * 4 * table + i];
-  float* to = i < table ? dkey_v : i < 2 * table ? dkey_h : i < 3 * table ? dvalue_v : dvalue_h;
-  to[i % table] += sum;
+// The sums of the columns of `partial` [pairs, 4 * table], to the four tables.
+__global__ void attention_table_kernel(RowTiles tiles, ColumnSums sums, int64_t table, const float* partial,
+                                       float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
+  for_columns(
+      tiles, blockIdx.x, sums, [=](int64_t pair, int64_t i) { return partial[pair * tiles.width + i]; },
+      [=](int64_t i, float sum) {
+        float* to = i < table ? dkey_v : i < 2 * table ? dkey_h : i < 3 * table ? dvalue_v : dvalue_h;
+        to[i % table] += sum;
+      });
 }
 
 // Calls launch(rows) with the largest kRows whose shared memory the device has.
@@ -387,9 +388,11 @@ void attention_backward(const AttentionShape& s, const float* qkv, const float* 
     LAUNCH_AS("attention_backward_kernel", kernel, blocks_for(pairs, 1), kWarps * kWarp, bytes, stream(), s, qkv, key_v,
               key_h, value_v, value_h, p, dy, dqkv, add, partial.data());
   });
-  if (pairs == 0) return;
-  LAUNCH(attention_table_kernel, blocks_for(4 * table, kThreads), kThreads, 0, stream(), pairs, table, partial.data(),
-         dkey_v, dkey_h, dvalue_v, dvalue_h);
+  const RowTiles tiles(pairs, 4 * table);
+  const Workspace<float> sums(tiles.places());
+  LAUNCH(attention_table_kernel, blocks_for(tiles.blocks(), 1), kThreads, for_columns_bytes(), stream(), tiles,
+         ColumnSums(tiles, sums.data(), arrivals(tiles.counts())), table, partial.data(), dkey_v, dkey_h, dvalue_v,
+         dvalue_h);
 }
 
 }  // namespace entangle::gpu

@@ -179,14 +179,6 @@ __device__ inline T block_sum(T value, T* scratch) {
   return sum;
 }
 
-// The sum of an array, by one block; every thread gets it. Each thread takes every blockDim.x-th element.
-template <class T>
-__device__ inline T block_sum_of(int64_t n, const T* values, T* scratch) {
-  T sum = 0;
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) sum += values[i];
-  return block_sum(sum, scratch);
-}
-
 // to = value or to += value.
 __device__ inline void put(float* to, float value, bool add) { *to = add ? *to + value : value; }
 

@@ -1,9 +1,11 @@
-// Layer normalisation of one row by one warp: what layer_norm.cu and residual_norm.cu share.
+// Layer normalisation of one row by one warp, and the sums over rows: what layer_norm.cu and residual_norm.cu share.
 //
-// A row is read from device memory once and from the L1 cache after that: a warp's row of a few kilobytes stays there.
+// A row is read from device memory once and from the L1 cache after that: a warp's row of a few kilobytes stays there, and
+// backward the kRound rows of a block.
 #pragma once
 
-#include "cuda/row_sums.cuh"
+#include "cuda/block_sums.cuh"
+#include "cuda/runtime.h"
 
 namespace entangle::gpu {
 
@@ -46,8 +48,47 @@ __device__ inline void backward_row(int64_t width, const RowStatistics& row, con
   }
 }
 
-// dw[c] += sum of partial[chunk][0][c], db[c] += sum of partial[chunk][1][c]; layer_norm.cu. `partial` holds [chunks, 2,
-// width].
-void add_norm_gradients(int64_t chunks, int64_t width, const float* partial, float* dw, float* db);
+// How the rows are shared out backward: by their number alone.
+struct NormBlocks {
+  static constexpr int kWarps = 16, kRound = 32;  // rows that the warps take, before their columns are summed
+  static constexpr int64_t kMost = 256;           // blocks: two levels of sums
+  int64_t rows, width, per_block, count;
+
+  NormBlocks(int64_t rows_of, int64_t width_of)
+      : rows(rows_of),
+        width(width_of),
+        per_block(at_least(kRound, (rows + kMost - 1) / kMost)),
+        count((rows + per_block - 1) / per_block) {}
+
+  int64_t places() const { return tree_places(count) * 2 * width; }
+  unsigned* counts() const { return arrivals(tree_counts(count)); }
+};
+
+// Calls row(r), by a warp, for the block's rows, and adds up what element(r, c, sums) adds to the two sums of column c: those
+// of all blocks are added to dw[c] and db[c]. partial null: there are no sums.
+template <class Row, class Element>
+__device__ void backward_block(const NormBlocks& n, float* partial, unsigned* counts, float* dw, float* db,
+                               const Row& row, const Element& element) {
+  Shared shared;
+  int* flag = shared.take<int>(1);
+  const int64_t block = blockIdx.x, begin = block * n.per_block;
+  const int64_t end = begin + n.per_block < n.rows ? begin + n.per_block : n.rows;
+  for (int64_t first = begin; first < end; first += NormBlocks::kRound) {
+    const int64_t last = first + NormBlocks::kRound < end ? first + NormBlocks::kRound : end;
+    for (int64_t r = first + warp_index(); r < last; r += NormBlocks::kWarps) row(r);
+    if (partial == nullptr) continue;
+    float* own = partial + block * 2 * n.width;
+    for (int64_t c = threadIdx.x; c < n.width; c += blockDim.x) {
+      float sums[2] = {};
+      UNROLL_BY(8)
+      for (int64_t r = first; r < last; ++r) element(r, c, sums);
+      put(own + c, sums[0], first > begin);
+      put(own + n.width + c, sums[1], first > begin);
+    }
+  }
+  if (partial == nullptr) return;
+  sum_over_blocks(block, n.count, 2 * n.width, partial, counts, flag,
+                  [&](int64_t i, float sum) { *(i < n.width ? dw + i : db + (i - n.width)) += sum; });
+}
 
 }  // namespace entangle::gpu

@@ -8,17 +8,17 @@
 // waits for neither.
 // Preconditions. eps > 0.
 // Launch. adamw: blocks of kThreads over kPerBlock elements, no shared memory; 32 bytes an element, bound by memory.
-//   sum_squares: at most kMostBlocks blocks, each over fixed strides of the array; then one block over their sums; a
-//   place of shared memory for each warp.
+//   sum_squares: at most kMostBlocks blocks, each over fixed strides of the array, whose sums are added as in
+//   block_sums.cuh; a place of shared memory for each warp.
 // Numerics. fp32; sum_squares in double, where squares are exact. Fixed strides, fixed order: the same bits always.
-#include "cuda/device.cuh"
+#include "cuda/block_sums.cuh"
 #include "engine/ops.h"
 
 namespace entangle::gpu {
 
 namespace {
 
-constexpr int64_t kMostBlocks = 512;
+constexpr int64_t kMostBlocks = 256;
 
 __global__ void adamw_kernel(int64_t n, AdamWStep s, const double* squares, float* w, float* g, float* m, float* v) {
   if (!isfinite(squares[0])) {
@@ -40,9 +40,10 @@ __global__ void adamw_kernel(int64_t n, AdamWStep s, const double* squares, floa
   });
 }
 
-__global__ void sum_squares_kernel(int64_t n, const float* g, double* partial) {
+__global__ void sum_squares_kernel(int64_t n, const float* g, double* partial, unsigned* counts, double* out) {
   Shared shared;
   double* scratch = shared.take<double>(warps_in_block());
+  int* flag = shared.take<int>(1);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   double sum = 0;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
@@ -50,12 +51,7 @@ __global__ void sum_squares_kernel(int64_t n, const float* g, double* partial) {
   }
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-__global__ void sum_kernel(int64_t n, const double* partial, double* out) {
-  Shared shared;
-  const double sum = block_sum_of(n, partial, shared.take<double>(warps_in_block()));
-  if (threadIdx.x == 0) out[0] = sum;
+  sum_over_blocks(blockIdx.x, gridDim.x, 1, partial, counts, flag, [=](int64_t, double total) { *out = total; });
 }
 
 }  // namespace
@@ -66,10 +62,10 @@ void adamw(int64_t n, const AdamWStep& s, const double* squares, float* w, float
 
 void sum_squares(int64_t n, const float* g, double* out) {
   const int64_t blocks = at_most(kMostBlocks, blocks_for(n, kPerBlock));
-  const Workspace<double> partial(blocks);
-  const size_t shared = shared_bytes<double>(kThreads / kWarp);
-  LAUNCH(sum_squares_kernel, static_cast<unsigned>(blocks), kThreads, shared, stream(), n, g, partial.data());
-  LAUNCH(sum_kernel, 1, kThreads, shared, stream(), blocks, partial.data(), out);
+  const Workspace<double> partial(tree_places(blocks));
+  LAUNCH(sum_squares_kernel, static_cast<unsigned>(blocks), kThreads,
+         shared_bytes<double>(kThreads / kWarp) + shared_bytes<int>(1), stream(), n, g, partial.data(),
+         arrivals(tree_counts(blocks)), out);
 }
 
 }  // namespace entangle::gpu

@@ -162,6 +162,7 @@ void multiply_by_cublas(const Product& p) {
 void multiply(const Product& p) {
   if (p.m == 0 || p.n == 0) return;
   CHECK(p.bias == nullptr || !p.add, "a product is added to what has its bias already");
+  if (launch_facts != nullptr) launch_facts->push_back({"product by cuBLAS", 0, 0});
   const Plan& plan = plan_of(p);
   if (!plan.found) return multiply_by_cublas(p);
   if (p.bias != nullptr) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);

@@ -8,9 +8,9 @@
 // width]; w, b, dw, db [width]; mean, rstd [normed * tokens]; from, to [batch] in device memory, or null: all are kept.
 // Preconditions. from and to ascend over the images kept. dsum holds a gradient when `add`, dbranch when `add_branch`,
 // dw and db always. dnorm null: nothing used the norm; dbranch null: the branch needs no gradient.
-// Launch. A warp per row, kRowsPerBlock rows in a block: the row just summed is normalised from the L1 cache. dw, db:
-// grid (tiles of 32 columns, chunks of rows) as in layer_norm.cu; a row of the batch that has no norm adds nothing.
-// Numerics. fp32; variance about the mean. Fixed chunks, added in ascending order: the same bits always.
+// Launch. Forward, a warp per row, kRowsPerBlock rows in a block: the row just summed is normalised from the L1 cache.
+// Backward as in layer_norm.cu; a row of the batch that has no norm adds nothing to dw and db.
+// Numerics. fp32; variance about the mean. Fixed blocks of rows, added in a fixed order: the same bits always.
 #include "cuda/layer_norm.cuh"
 #include "engine/ops.h"
 
@@ -43,33 +43,30 @@ __global__ void residual_norm_forward_kernel(ResidualNormShape s, const int64_t*
   }
 }
 
-__global__ void residual_norm_backward_kernel(ResidualNormShape s, const int64_t* from, const int64_t* to,
-                                              const float* sum, const float* w, const float* mean, const float* rstd,
-                                              const float* dnorm, float* dsum, bool add, float* dbranch,
-                                              bool add_branch) {
-  const int64_t r = row_of_warp(), width = s.width;
-  if (r >= s.batch * s.tokens) return;  // a whole warp
-  const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
-  if (dnorm != nullptr && normed >= 0) {
-    backward_row(width, {mean[normed], rstd[normed]}, sum + r * width, w, dnorm + normed * width, dsum + r * width,
-                 add);
-  } else if (!add) {
-    for (int64_t c = lane_index(); c < width; c += kWarp) dsum[r * width + c] = 0;
-  }
-  if (dbranch == nullptr || added < 0) return;
-  for (int64_t c = lane_index(); c < width; c += kWarp) {
-    put(dbranch + added * width + c, s.scale * dsum[r * width + c], add_branch);
-  }
-}
-
-__global__ void residual_norm_partial_kernel(ResidualNormShape s, int64_t per_chunk, const int64_t* to,
-                                             const float* sum, const float* mean, const float* rstd, const float* dnorm,
-                                             float* partial) {
-  sum_chunk<2>(s.batch * s.tokens, s.width, per_chunk, partial, [=](int64_t r, int64_t c, float* sums) {
+__global__ void residual_norm_backward_kernel(ResidualNormShape s, NormBlocks blocks, const int64_t* from,
+                                              const int64_t* to, const float* sum, const float* w, const float* mean,
+                                              const float* rstd, const float* dnorm, float* dsum, bool add,
+                                              float* dbranch, bool add_branch, float* partial, unsigned* counts,
+                                              float* dw, float* db) {
+  const int64_t width = s.width;
+  const auto row = [=](int64_t r) {
+    const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
+    if (dnorm != nullptr && normed >= 0) {
+      backward_row(width, {mean[normed], rstd[normed]}, sum + r * width, w, dnorm + normed * width, dsum + r * width,
+                   add);
+    } else if (!add) {
+      for (int64_t c = lane_index(); c < width; c += kWarp) dsum[r * width + c] = 0;
+    }
+    if (dbranch == nullptr || added < 0) return;
+    for (int64_t c = lane_index(); c < width; c += kWarp) {
+      put(dbranch + added * width + c, s.scale * dsum[r * width + c], add_branch);
+    }
+  };
+  backward_block(blocks, partial, counts, dw, db, row, [=](int64_t r, int64_t c, float* sums) {
     const int64_t normed = kept_row(to, r, s.tokens);
     if (normed < 0) return;
-    const float g = dnorm[normed * s.width + c];
-    sums[0] += g * ((sum[r * s.width + c] - mean[normed]) * rstd[normed]);
+    const float g = dnorm[normed * width + c];
+    sums[0] += g * ((sum[r * width + c] - mean[normed]) * rstd[normed]);
     sums[1] += g;
   });
 }
@@ -86,15 +83,11 @@ void residual_norm_forward(const ResidualNormShape& s, const int64_t* from, cons
 void residual_norm_backward(const ResidualNormShape& s, const int64_t* from, const int64_t* to, const float* sum,
                             const float* w, const float* mean, const float* rstd, const float* dnorm, float* dsum,
                             bool add, float* dbranch, bool add_branch, float* dw, float* db) {
-  const int64_t rows = s.batch * s.tokens;
-  LAUNCH(residual_norm_backward_kernel, blocks_for(rows, kRowsPerBlock), kRowsPerBlock * kWarp, 0, stream(), s, from,
-         to, sum, w, mean, rstd, dnorm, dsum, add, dbranch, add_branch);
-  if (dnorm == nullptr || rows == 0) return;
-  const RowChunks chunks(rows);
-  const Workspace<float> partial(chunks.count * 2 * s.width);
-  LAUNCH(residual_norm_partial_kernel, dim3(blocks_for(s.width, kWarp), chunks.count), kThreads, sum_chunk_bytes<2>(),
-         stream(), s, chunks.per_chunk, to, sum, mean, rstd, dnorm, partial.data());
-  add_norm_gradients(chunks.count, s.width, partial.data(), dw, db);
+  const NormBlocks blocks(s.batch * s.tokens, s.width);
+  const Workspace<float> partial(dnorm == nullptr ? 0 : blocks.places());
+  LAUNCH(residual_norm_backward_kernel, blocks_for(blocks.count, 1), NormBlocks::kWarps * kWarp, shared_bytes<int>(1),
+         stream(), s, blocks, from, to, sum, w, mean, rstd, dnorm, dsum, add, dbranch, add_branch,
+         dnorm == nullptr ? nullptr : partial.data(), blocks.counts(), dw, db);
 }
 
 }  // namespace entangle::gpu

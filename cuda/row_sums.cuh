@@ -1,53 +1,77 @@
-// Sums over the rows of a matrix, one for each column: the gradients of biases, and of the weights of a norm. Two
-// kernels: chunks of rows into partial sums, then the partial sums in order. No atomics: the same bits always.
+// Sums over the rows of a matrix, one for each column, beside what else a kernel does with its elements: the gradients of
+// biases, and of the weights of a norm. No atomics on sums: the same bits always.
+//
+// Columns are cut into tiles of a warp's width, rows into chunks. A block takes a tile of a chunk: a lane owns a column, and
+// the warps take rows in turn; their sums meet in shared memory, those of the chunks as in block_sums.cuh.
 #pragma once
 
-#include "cuda/device.cuh"
+#include "cuda/block_sums.cuh"
+#include "cuda/runtime.h"
 
 namespace entangle::gpu {
 
 inline constexpr int64_t kMostChunks = 128, kLeastRows = 32;  // chunks at most, rows of one at least
 
-// How the rows of a sum are cut: by their number alone.
-struct RowChunks {
-  int64_t rows, per_chunk;
-  unsigned count;
+// How a matrix is cut: by its sizes alone.
+struct RowTiles {
+  int64_t rows, width, per_chunk, chunks, tiles;
 
-  explicit RowChunks(int64_t n)
-      : rows(n),
-        per_chunk(at_least(kLeastRows, (n + kMostChunks - 1) / kMostChunks)),
-        count(blocks_for(n, per_chunk)) {}
+  RowTiles() = default;
+  RowTiles(int64_t rows_of, int64_t width_of)
+      : rows(rows_of),
+        width(width_of),
+        per_chunk(at_least(kLeastRows, (rows + kMostChunks - 1) / kMostChunks)),
+        chunks((rows + per_chunk - 1) / per_chunk),
+        tiles((width + kWarp - 1) / kWarp) {}
+
+  __host__ __device__ int64_t blocks() const { return tiles * chunks; }
+  // What the sums of the columns need: numbers, and counts that are zero.
+  int64_t places() const { return tiles * tree_places(chunks) * kWarp; }
+  int64_t counts() const { return tiles * tree_counts(chunks); }
 };
 
-// Of the block's tile of 32 columns and chunk of rows, grid (tiles, chunks): sums[k][c] = sum over the rows of
-// value(r, c, k). A lane owns a column and the warps take rows in turn; then their sums meet in shared memory. Writes
-// partial[chunk][k][c].
-template <int kSums, class F>
-__device__ void sum_chunk(int64_t rows, int64_t width, int64_t per_chunk, float* partial, const F& value) {
-  Shared shared;
-  float* sums = shared.take<float>(kSums * kThreads);
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kWarp + lane_index();
-  const int64_t first = blockIdx.y * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
-  float own[kSums] = {};
-  for (int64_t r = first + warp_index(); r < last && c < width; r += warps_in_block()) value(r, c, own);
-  for (int k = 0; k < kSums; ++k) sums[k * kThreads + threadIdx.x] = own[k];
-  __syncthreads();
-  if (warp_index() > 0 || c >= width) return;
-  for (int k = 0; k < kSums; ++k) {
-    for (int warp = 1; warp < warps_in_block(); ++warp) own[k] += sums[k * kThreads + warp * kWarp + lane_index()];
-    partial[(static_cast<int64_t>(blockIdx.y) * kSums + k) * width + c] = own[k];
-  }
-}
-template <int kSums>
-size_t sum_chunk_bytes() {
-  return shared_bytes<float>(kSums * kThreads);
-}
+// Where the sums of the columns are formed. partial null: they are not wanted.
+struct ColumnSums {
+  float* partial;  // RowTiles::places()
+  unsigned* counts;
+  int64_t places_of_tile, counts_of_tile;
 
-// The sum of partial[chunk][k][c] over the chunks, in ascending order.
-__device__ inline float sum_of_chunks(int64_t chunks, int sums, int64_t width, const float* partial, int k, int64_t c) {
+  __host__ __device__ ColumnSums() : partial(nullptr), counts(nullptr), places_of_tile(0), counts_of_tile(0) {}
+  ColumnSums(const RowTiles& t, float* partial_of, unsigned* counts_of)
+      : partial(partial_of),
+        counts(counts_of),
+        places_of_tile(tree_places(t.chunks) * kWarp),
+        counts_of_tile(tree_counts(t.chunks)) {}
+};
+
+// Calls value(r, c), which returns what column c adds up, for the elements that block `block` of a matrix's has; then
+// write(c, sum) for every column of the tile, by the last of its chunks' blocks.
+template <class Value, class Write>
+__device__ void for_columns(const RowTiles& t, int64_t block, const ColumnSums& sums, const Value& value,
+                            const Write& write) {
+  Shared shared;
+  float* of_warps = shared.take<float>(kThreads);
+  int* flag = shared.take<int>(1);
+  const int64_t tile = block % t.tiles, chunk = block / t.tiles, c = tile * kWarp + lane_index();
+  const int64_t first = chunk * t.per_chunk, last = first + t.per_chunk < t.rows ? first + t.per_chunk : t.rows;
   float sum = 0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial[(chunk * sums + k) * width + c];
-  return sum;
+  UNROLL_BY(4)
+  for (int64_t r = first + warp_index(); r < last; r += warps_in_block()) {
+    if (c < t.width) sum += value(r, c);
+  }
+  if (sums.partial == nullptr) return;
+  of_warps[threadIdx.x] = sum;
+  __syncthreads();
+  float* partial = sums.partial + tile * sums.places_of_tile;
+  if (warp_index() == 0) {
+    for (int warp = 1; warp < warps_in_block(); ++warp) sum += of_warps[warp * kWarp + lane_index()];
+    partial[chunk * kWarp + lane_index()] = sum;
+  }
+  sum_over_blocks(chunk, t.chunks, kWarp, partial, sums.counts + tile * sums.counts_of_tile, flag,
+                  [&](int64_t lane, float total) {
+                    if (tile * kWarp + lane < t.width) write(tile * kWarp + lane, total);
+                  });
 }
+inline size_t for_columns_bytes() { return shared_bytes<float>(kThreads) + shared_bytes<int>(1); }
 
 }  // namespace entangle::gpu

@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kOldestMajor = 8;  // compute capability: bf16 tensor cores, asynchronous copies
 constexpr size_t kBlasWorkspace = size_t{32} << 20;
+constexpr int64_t kArrivals = 1 << 16;
 
 int selected = 0;
 bool opened = false;
@@ -28,6 +29,7 @@ struct Device {
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
   void* workspace = nullptr;
+  void* arrivals = nullptr;
 };
 
 Device open_device() {
@@ -43,6 +45,8 @@ Device open_device() {
   CUDA_CHECK(cudaMalloc(&device.workspace, kBlasWorkspace));
   CUBLAS_CHECK(cublasSetWorkspace(device.blas, device.workspace, kBlasWorkspace));
   CUBLAS_CHECK(cublasLtCreate(&device.blas_lt));
+  CUDA_CHECK(cudaMalloc(&device.arrivals, kArrivals * sizeof(unsigned)));
+  CUDA_CHECK(cudaMemsetAsync(device.arrivals, 0, kArrivals * sizeof(unsigned), device.stream));
   opened = true;
   return device;
 }
@@ -106,6 +110,11 @@ cudaStream_t stream() { return device().stream; }
 cublasHandle_t blas() { return device().blas; }
 cublasLtHandle_t blas_lt() { return device().blas_lt; }
 BlasWorkspace blas_workspace() { return {device().workspace, kBlasWorkspace}; }
+unsigned* arrivals(int64_t count) {
+  CHECK(count <= kArrivals, "a sum of ", count, " parts is more than a device's ", kArrivals,
+        " counts are for; use narrower layers");
+  return static_cast<unsigned*>(device().arrivals);
+}
 size_t shared_memory_limit() {
   int bytes = 0;
   stream();  // the device is open

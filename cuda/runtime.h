@@ -22,6 +22,9 @@ struct BlasWorkspace {
   size_t bytes;
 };
 BlasWorkspace blas_workspace();
+// Counts for blocks that wait for none but add up what the others wrote (block_sums.cuh): `count` zeros, which every kernel
+// leaves as zeros.
+unsigned* arrivals(int64_t count);
 // Largest shared memory of a block, in bytes.
 size_t shared_memory_limit();
 

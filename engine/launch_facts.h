@@ -10,7 +10,7 @@ namespace entangle {
 // One launch.
 struct LaunchFacts {
   std::string kernel;    // the GPU's own, of which one in engine/ops.h launches one or more
-  int64_t threads;       // of a block
+  int64_t threads;       // of a block; 0: a library's kernel, of which nothing is known
   int64_t shared_bytes;  // of a block
   // As compiled; -1 on an emulated device, which has none. Local memory is where registers go that do not fit.
   int64_t registers = -1, local_bytes = -1;

@@ -52,13 +52,15 @@ KERNEL(linear_forward, (const LinearShape& s, const float* x, const float* w, co
        COST(2 * s.rows * s.in * s.groups * s.out,
             4 * (s.rows * s.in + s.groups * s.out * (s.in + (b != nullptr) + s.rows))),
        "y[r, g*O+o] = sum_i x[r, i] w[g, o, i] + b[g, o]");
-KERNEL(linear_backward_input, (const LinearShape& s, const float* dy, const float* w, float* dx, bool add),
-       COST(2 * s.rows * s.in * s.groups * s.out, 4 * (s.groups * s.out * (s.rows + s.in) + (1 + add) * s.rows * s.in)),
-       "dx[r, i] = sum_go dy[r, g*O+o] w[g, o, i]");
-KERNEL(linear_backward_weight, (const LinearShape& s, const float* x, const float* dy, float* dw, float* db),
-       COST(2 * s.rows * s.in * s.groups * s.out,
-            4 * (s.rows * (s.in + s.groups * s.out) + 2 * s.groups * s.out * (s.in + (db != nullptr)))),
-       "dw[g, o, i] += sum_r dy[r, g*O+o] x[r, i],  db[g, o] += sum_r dy[r, g*O+o]");
+// dx may be null, and dw together with db.
+KERNEL(linear_backward,
+       (const LinearShape& s, const float* x, const float* w, const float* dy, float* dx, bool add, float* dw,
+        float* db),
+       COST(2 * s.rows * s.in * s.groups * s.out * ((dx != nullptr) + (dw != nullptr)),
+            4 * (s.rows * s.groups * s.out + (dx != nullptr) * (s.groups * s.out + (1 + add) * s.rows) * s.in +
+                 (dw != nullptr) * (s.rows + 2 * s.groups * s.out) * s.in + 2 * (db != nullptr) * s.groups * s.out)),
+       "dx[r, i] = sum_go dy[r, g*O+o] w[g, o, i],  dw[g, o, i] += sum_r dy[r, g*O+o] x[r, i],  db[g, o] += sum_r "
+       "dy[r, g*O+o]");
 
 // ------------------------------------------------------------------------------------------------------ layer_norm ---
 // y[r, c] = (x[r, c] - mean[r]) rstd[r] w[c] + b[c],  mean and (biased) variance over c,  rstd = 1/sqrt(variance + eps)
@@ -102,7 +104,7 @@ KERNEL(mlp_forward,
             4 * (first.rows * (first.in + (h != nullptr) * first.out + second.out) +
                  first.out * (first.in + second.out + 1) + second.out)),
        "h = x w1^T + b1,  y = gelu(h) w2^T + b2");
-// h is overwritten with dh; `recompute` fills it first. a [R, F] is room for gelu(h); dx may be null.
+// h may be overwritten; `recompute` fills it first. a [R, F] is room; dx may be null.
 KERNEL(mlp_backward,
        (const LinearShape& first, const LinearShape& second, bool recompute, const float* x, const float* w1,
         const float* b1, const float* w2, float* h, float* a, const float* dy, float* dx, bool add, float* dw1,

@@ -302,6 +302,15 @@ void warp_collective(unsigned mask, void* frame, Complete complete, const Site& 
 
 void warp_barrier(unsigned mask, const Site& site) { block().collective(mask, nullptr, nullptr, site); }
 
+void memory_fence() { watch_fence(); }
+
+unsigned atomic_add(unsigned* address, unsigned value) {
+  watch_atomic(address, __builtin_return_address(0));
+  const unsigned before = *address;
+  *address = before + value;
+  return before;
+}
+
 void fail(const std::string& text) { block().fail(text); }
 
 void stop_thread() { block().stop(); }

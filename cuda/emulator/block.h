@@ -42,6 +42,12 @@ void warp_collective(unsigned mask, void* frame, Complete complete, const Site& 
 // The same, and what the lanes wrote before is to be seen by the others after.
 void warp_barrier(unsigned mask, const Site& site);
 
+// A fence between what the thread did and does to device memory, and an addition that no other thread interrupts; returns
+// what was there before. Together they order blocks: what a block wrote before its barrier, a fence and its addition is
+// seen by one that adds to the same number later and has a fence behind that.
+void memory_fence();
+unsigned atomic_add(unsigned* address, unsigned value);
+
 // Reports a fault of the running thread; it and its block do not go on.
 [[noreturn]] void fail(const std::string& text);
 
@@ -166,6 +172,8 @@ cudaError_t launch(const char* name, void (*kernel)(Parameters...), dim3 grid, d
 #define __ballot_sync(mask, vote) ::entangle::emulator::ballot(mask, vote, ENTANGLE_SITE("__ballot_sync"))
 #define __any_sync(mask, vote) (::entangle::emulator::ballot(mask, vote, ENTANGLE_SITE("__any_sync")) != 0)
 #define __all_sync(mask, vote) (::entangle::emulator::ballot(mask, vote, ENTANGLE_SITE("__all_sync")) == (mask))
+#define __threadfence() ::entangle::emulator::memory_fence()
+#define atomicAdd(address, value) ::entangle::emulator::atomic_add(address, value)
 
 namespace entangle::emulator {
 inline unsigned mask_or_all(unsigned mask = 0xffffffffu) { return mask; }

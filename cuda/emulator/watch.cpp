@@ -3,6 +3,7 @@
 #if !defined(__SANITIZE_ADDRESS__)
 
 #include <algorithm>
+#include <map>
 #include <vector>
 
 #include "cuda/emulator/memory.h"
@@ -43,6 +44,11 @@ struct Report {
   size_t bytes = 0;
 };
 
+// What the block that began at `start` wrote before `end`, which another block may know of.
+struct Known {
+  Stamp start, end;
+};
+
 struct Watch {
   const KernelCall* call = nullptr;
   SharedMemory* shared = nullptr;
@@ -53,12 +59,16 @@ struct Watch {
   int thread = 0;
   const char* stack = nullptr;
   size_t stack_bytes = 0;
-  std::vector<std::pair<Stamp, uint3>> blocks;  // when each began
-  Stamp warps[kMostThreads / kWarp] = {};       // when all lanes of a warp last met
-  Stamp lanes[kMostThreads][kWarp] = {};        // when a thread last met each lane, in some of the warp
-  Place places[1 << kPlaceBits];                // by a hash of the address in the code
-  Report fault, unwritten;                      // the first of each
-  std::string unwritten_where;                  // while the memory is known
+  std::vector<std::pair<Stamp, uint3>> blocks;        // when each began
+  Stamp warps[kMostThreads / kWarp] = {};             // when all lanes of a warp last met
+  Stamp lanes[kMostThreads][kWarp] = {};              // when a thread last met each lane, in some of the warp
+  Stamp fences[kMostThreads] = {};                    // when a thread last had a fence
+  std::vector<Known> known;                           // to this block, of others, in the order of their starts
+  std::map<int, std::vector<Known>> added;            // what threads will know behind their next fence
+  std::map<const void*, std::vector<Known>> atomics;  // what those who added to a number knew before
+  Place places[1 << kPlaceBits];                      // by a hash of the address in the code
+  Report fault, unwritten;                            // the first of each
+  std::string unwritten_where;                        // while the memory is known
 };
 
 // Never destroyed, as the kernels' own state is not.
@@ -66,6 +76,25 @@ Watch& watch = *new Watch;
 thread_local bool watching = false;
 
 int warp_of(int thread) { return thread / kWarp; }
+
+// Whether fences and an atomic addition order an access of another block before this block.
+bool is_known(Stamp other) {
+  const auto later = std::upper_bound(watch.known.begin(), watch.known.end(), other,
+                                      [](Stamp time, const Known& known) { return time < known.start; });
+  return later != watch.known.begin() && other < std::prev(later)->end;
+}
+
+// `known` and `more`, in the order of starts, as one.
+void learn(std::vector<Known>& known, const std::vector<Known>& more) {
+  std::map<Stamp, Stamp> ends;
+  const auto note = [&](const std::vector<Known>& all) {
+    for (const Known& one : all) ends[one.start] = std::max(ends[one.start], one.end);
+  };
+  note(known);
+  note(more);
+  known.clear();
+  for (const auto& [start, end] : ends) known.push_back({start, end});
+}
 
 // Whether two accesses by different threads can meet: `other` is not of the past, nor ordered by a barrier.
 bool unordered(Stamp other, Area area) {
@@ -76,7 +105,7 @@ bool unordered(Stamp other, Area area) {
     return other >= std::max(watch.warps[warp_of(thread)], watch.lanes[watch.thread][thread % kWarp]);
   }
   if (area == Area::shared || other >= watch.block_start) return false;
-  return other >= watch.kernel;
+  return other >= watch.kernel && !is_known(other);
 }
 
 const uint3& block_at(Stamp time) {
@@ -144,7 +173,7 @@ std::string describe(const Report& report) {
   const bool one_block = std::memcmp(&report.block, &report.other_block, sizeof report.block) == 0;
   return concat(text, "race on ", where, ":", access, "; ", one_block ? "" : text_of_block(report.other_block) + ", ",
                 text_of_thread(report.other), text_of_access(report.other, report.other_writes),
-                one_block ? "; no barrier orders them" : "; nothing orders blocks");
+                one_block ? "; no barrier orders them" : "; no fences and atomic addition order the blocks");
 }
 
 // The thread does not go on; what it was about to do is not done.
@@ -209,8 +238,11 @@ void note_read(Cell& cell, Stamp own, Area area) {
   cell.reads[0] = own;
 }
 
-void touch(const void* memory, size_t bytes, bool writes, void* from) {
+}  // namespace
+
+void touch(const void* memory, size_t bytes, Touch kind, void* from) {
   if (!watching) return;
+  const bool writes = kind != Touch::read;
   const char* address = static_cast<const char*>(memory);
   if (static_cast<size_t>(address - watch.stack) < watch.stack_bytes) return;
   const uintptr_t pc = reinterpret_cast<uintptr_t>(from);
@@ -228,24 +260,23 @@ void touch(const void* memory, size_t bytes, bool writes, void* from) {
   const Stamp written = place.area == Area::shared ? watch.block_start : kHostStamp;
   for (Cell* cell = cells.first; cell != cells.last; ++cell) {
     if (unordered(cell->write, place.area)) check_race(cell->write, true, place, address, bytes, writes);
+    if (kind != Touch::write && cell->write < written) note_unwritten(place, address, bytes);
     if (!writes) {
-      if (cell->write < written) note_unwritten(place, address, bytes);
       note_read(*cell, own, place.area);
       continue;
     }
     for (const Stamp read : cell->reads) {
       if (unordered(read, place.area)) check_race(read, false, place, address, bytes, writes);
     }
-    *cell = {own, {0, 0}};
+    if (kind == Touch::write) *cell = {own, {0, 0}};
   }
 }
-
-}  // namespace
 
 void watch_kernel(const KernelCall& call) {
   watch.call = &call;
   watch.kernel = watch.now;
   watch.blocks.clear();
+  watch.atomics.clear();
   watch.fault = watch.unwritten = {};
 }
 
@@ -256,6 +287,8 @@ void watch_block(const uint3& index, SharedMemory& shared) {
   watch.blocks.emplace_back(watch.now, index);
   watch.block = index;
   watch.shared = &shared;
+  watch.known.clear();
+  watch.added.clear();
   ++watch.serial;
 }
 
@@ -292,6 +325,24 @@ void watch_warp(int first, unsigned mask) {
   }
 }
 
+void watch_fence() {
+  watch.now += kTick;
+  watch.fences[watch.thread] = watch.now;
+  const auto added = watch.added.find(watch.thread);
+  if (added == watch.added.end()) return;
+  learn(watch.known, added->second);
+  watch.added.erase(added);
+}
+
+void watch_atomic(const unsigned* address, void* from) {
+  touch(address, sizeof *address, Touch::atomic, from);
+  std::vector<Known>& atomic = watch.atomics[address];
+  learn(watch.added[watch.thread], atomic);
+  if (watch.fences[watch.thread] < watch.block_start) return;
+  learn(atomic, watch.known);
+  learn(atomic, {{watch.block_start, watch.fences[watch.thread]}});
+}
+
 bool found_fault() { return watch.fault.finding != Finding::none; }
 
 std::string describe_fault() {
@@ -303,67 +354,6 @@ std::string describe_fault() {
 
 }  // namespace entangle::emulator
 
-// ------------------------------------------------------------------------------- what the compiler's instrumentation calls
-
-using entangle::emulator::touch;
-
-#define WATCH(name, bytes, writes) \
-  void __tsan_##name(const void* memory) { touch(memory, bytes, writes, __builtin_return_address(0)); }
-
-extern "C" {
-void __tsan_init() {}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
-WATCH(read1, 1, false)
-WATCH(read2, 2, false)
-WATCH(read4, 4, false)
-WATCH(read8, 8, false)
-WATCH(read16, 16, false)
-WATCH(write1, 1, true)
-WATCH(write2, 2, true)
-WATCH(write4, 4, true)
-WATCH(write8, 8, true)
-WATCH(write16, 16, true)
-WATCH(unaligned_read2, 2, false)
-WATCH(unaligned_read4, 4, false)
-WATCH(unaligned_read8, 8, false)
-WATCH(unaligned_read16, 16, false)
-WATCH(unaligned_write2, 2, true)
-WATCH(unaligned_write4, 4, true)
-WATCH(unaligned_write8, 8, true)
-WATCH(unaligned_write16, 16, true)
-void __tsan_read_range(const void* memory, size_t bytes) { touch(memory, bytes, false, __builtin_return_address(0)); }
-void __tsan_write_range(const void* memory, size_t bytes) { touch(memory, bytes, true, __builtin_return_address(0)); }
-}
-
-// The host's code in a .cu file (reference counts, guards of statics) has its atomic operations replaced, too.
-#define ATOMICS(bits, T)                                                                                            \
-  T __tsan_atomic##bits##_load(const volatile T* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }           \
-  void __tsan_atomic##bits##_store(volatile T* a, T v, int) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); }           \
-  T __tsan_atomic##bits##_exchange(volatile T* a, T v, int) { return __atomic_exchange_n(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_add(volatile T* a, T v, int) { return __atomic_fetch_add(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_sub(volatile T* a, T v, int) { return __atomic_fetch_sub(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_and(volatile T* a, T v, int) { return __atomic_fetch_and(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_or(volatile T* a, T v, int) { return __atomic_fetch_or(a, v, __ATOMIC_SEQ_CST); }   \
-  T __tsan_atomic##bits##_fetch_xor(volatile T* a, T v, int) { return __atomic_fetch_xor(a, v, __ATOMIC_SEQ_CST); } \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* a, T* expected, T v, int, int) {                    \
-    return __atomic_compare_exchange_n(a, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                  \
-  }                                                                                                                 \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* a, T* expected, T v, int, int) {                      \
-    return __atomic_compare_exchange_n(a, expected, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                   \
-  }
-
-extern "C" {
-ATOMICS(8, unsigned char)
-ATOMICS(16, unsigned short)
-ATOMICS(32, unsigned)
-ATOMICS(64, unsigned long long)
-void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-void __tsan_atomic_signal_fence(int) {}
-}
-
 #else
 
 namespace entangle::emulator {
@@ -373,6 +363,8 @@ void watch_thread(int, const char*, size_t) {}
 void unwatch_thread() {}
 void watch_barrier() {}
 void watch_warp(int, unsigned) {}
+void watch_fence() {}
+void watch_atomic(const unsigned*, void*) {}
 bool found_fault() { return false; }
 std::string describe_fault() { return ""; }
 }  // namespace entangle::emulator

@@ -21,7 +21,10 @@ static void forward(const LinearShape& s, const float* x, const float* w, const 
 }
 
 template <class P>
-static void backward_input(const LinearShape& s, const float* dy, const float* w, float* dx, bool add) {
+static void backward(const LinearShape& s, const float* x, const float* w, const float* dy, float* dx, bool add,
+                     float* dw, float* db) {
+  if (dw != nullptr) accumulate_weight_gradient<P>(s, x, dy, dw, db);
+  if (dx == nullptr) return;
   void* memory = scratch(Scratch::packed, PackedWeight<P>::bytes(s.groups * s.out, s.in));
   multiply_rows(s.rows, dy, pack_backward<P>(s, w, memory), dx, add);
 }
@@ -30,13 +33,9 @@ void linear_forward(const LinearShape& s, const float* x, const float* w, const 
   s.precision == Precision::bf16 ? forward<Bf16>(s, x, w, b, y) : forward<Fp32>(s, x, w, b, y);
 }
 
-void linear_backward_input(const LinearShape& s, const float* dy, const float* w, float* dx, bool add) {
-  s.precision == Precision::bf16 ? backward_input<Bf16>(s, dy, w, dx, add) : backward_input<Fp32>(s, dy, w, dx, add);
-}
-
-void linear_backward_weight(const LinearShape& s, const float* x, const float* dy, float* dw, float* db) {
-  s.precision == Precision::bf16 ? accumulate_weight_gradient<Bf16>(s, x, dy, dw, db)
-                                 : accumulate_weight_gradient<Fp32>(s, x, dy, dw, db);
+void linear_backward(const LinearShape& s, const float* x, const float* w, const float* dy, float* dx, bool add,
+                     float* dw, float* db) {
+  (s.precision == Precision::bf16 ? backward<Bf16> : backward<Fp32>)(s, x, w, dy, dx, add, dw, db);
 }
 
 }  // namespace ENTANGLE_ISA

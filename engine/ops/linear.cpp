@@ -46,14 +46,11 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b, Precision preci
   count_macs(s.rows * s.in * s.groups * s.out);
   if (Tape* tape = recording({&x, &w, &b})) {
     tape->record("linear", y, [s, x, w, b, dy = y.gradient_only()] {
-      if (w.requires_grad() || b.requires_grad()) {
-        kernels::linear_backward_weight.on(x.device())(s, x.data(), dy.grad(), w.grad(),
-                                                       b.defined() ? b.grad() : nullptr);
-      }
-      if (x.requires_grad()) {
-        const GradTarget dx = x.grad_target();
-        kernels::linear_backward_input.on(x.device())(s, dy.grad(), w.data(), dx.data, dx.add);
-      }
+      const bool weights = w.requires_grad() || b.requires_grad();
+      const GradTarget dx = x.requires_grad() ? x.grad_target() : GradTarget{nullptr, false};
+      kernels::linear_backward.on(x.device())(s, x.data(), w.data(), dy.grad(), dx.data, dx.add,
+                                              weights ? w.grad() : nullptr,
+                                              weights && b.defined() ? b.grad() : nullptr);
     });
   }
   return y;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/launch_facts.h"
 #include "engine/memory.h"
 #include "engine/ops.h"
 #include "engine/optimizer.h"
@@ -147,6 +148,36 @@ TEST(CudaSupernet, TrainingIsRepeatable) {
     for (size_t i = 0; i < want.size(); ++i) {
       EXPECT_TRUE(same_bits(got[i].weights, want[i].weights)) << variation.name << ", step " << i;
     }
+  }
+}
+
+// Kernels of a training step, those of libraries too.
+int64_t launches_of_step(Precision precision, int64_t depth) {
+  SupernetConfig config = small_config();
+  config.precision = precision;
+  config.depth = depth;
+  Supernet net(config, 3, DeviceKind::cuda);
+  const Tensor x = Tensor::zeros({2, config.in_channels, config.image_size, config.image_size}, DeviceKind::cuda);
+  const Tensor target = Tensor::zeros({2, config.num_classes}, DeviceKind::cuda);
+  ForwardOptions forward;
+  forward.training = true;
+  std::vector<LaunchFacts> launches;
+  launch_facts = &launches;
+  Tape tape;
+  const Tensor loss = cross_entropy(net.forward(x, config.full(), forward), target);
+  tape.backward(loss);
+  adamw_step(net.parameters(), options(), 1, kLearningRate);
+  launch_facts = nullptr;
+  loss.item();
+  return static_cast<int64_t>(launches.size());
+}
+
+TEST(CudaSupernet, AStepLaunchesFewKernels) {
+  SKIP_WITHOUT_CUDA();
+  for (const auto& [precision, per_block] : {std::pair(Precision::fp32, 23), std::pair(Precision::bf16, 27)}) {
+    const int64_t one = launches_of_step(precision, 1), three = launches_of_step(precision, 3);
+    EXPECT_EQ(three - one, 2 * per_block);
+    EXPECT_EQ(one - per_block, precision == Precision::fp32 ? 21 : 23);
   }
 }
 

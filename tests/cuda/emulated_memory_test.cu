@@ -42,11 +42,104 @@ TEST_F(Emulator, BlocksAreNotOrdered) {
   };
   expect_words(run(next_block_kernel<false>),
                {"kernel 'next', block (1, 0, 0), thread (0, 0, 0): race on byte 4 of", "writes at",
-                "; block (0, 0, 0), thread (0, 0, 0) writes at", "nothing orders blocks"});
+                "; block (0, 0, 0), thread (0, 0, 0) writes at", "no fences and atomic addition order the blocks"});
   expect_words(run(next_block_kernel<true>), {"block (1, 0, 0)", "; block (0, 0, 0), thread (0, 0, 0) reads at"});
   emulator::set_order(emulator::Order::descending);
   expect_words(run(next_block_kernel<true>),
                {"block (1, 0, 0), thread (0, 0, 0): race on byte 8 of", "reads at", "; block (2, 0, 0), thread"});
+}
+
+enum class Protocol { right, no_fence_before, no_fence_behind, no_addition, late_store };
+
+// Each block writes a number by its last thread; the one that comes last adds all of them.
+template <Protocol kProtocol>
+__global__ void last_adds_kernel(float* numbers, unsigned* count, float* sum) {
+  Shared shared;
+  int* last = shared.take<int>(1);
+  if (threadIdx.x == kThreadsHere - 1 && kProtocol != Protocol::late_store) {
+    numbers[blockIdx.x] = static_cast<float>(blockIdx.x + 1);
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    if (kProtocol != Protocol::no_fence_before) __threadfence();
+    *last = kProtocol == Protocol::no_addition ? blockIdx.x == 2 : atomicAdd(count, 1u) + 1 == gridDim.x;
+    if (kProtocol == Protocol::late_store) numbers[blockIdx.x] = static_cast<float>(blockIdx.x + 1);
+    if (kProtocol != Protocol::no_fence_behind) __threadfence();
+  }
+  __syncthreads();
+  if (*last == 0 || threadIdx.x != 1) return;
+  *count = 0;
+  float total = 0;
+  for (unsigned i = 0; i < gridDim.x; ++i) total += numbers[i];
+  *sum = total;
+}
+
+TEST_F(Emulator, FencesAndAnAtomicAdditionOrderBlocks) {
+  const Tensor numbers = device_zeros(3), count = device_zeros(1), sum = device_zeros(1);
+  const auto run = [&](void (*kernel)(float*, unsigned*, float*)) {
+    copy_floats(1, std::vector<float>(1).data(), DeviceKind::cpu, count.data(), DeviceKind::cuda);
+    return fault_of([&] {
+      LAUNCH_AS("last_adds", kernel, 3, kThreadsHere, shared_bytes<int>(1), stream(), numbers.data(),
+                reinterpret_cast<unsigned*>(count.data()), sum.data());
+    });
+  };
+  for (const emulator::Order order : emulator::kOrders) {
+    emulator::set_order(order, 5);
+    for (int time = 0; time < 2; ++time) {
+      EXPECT_EQ(run(last_adds_kernel<Protocol::right>), "");
+      EXPECT_EQ(values_of(sum)[0], 6);
+      EXPECT_EQ(values_of(count)[0], 0) << "ready for the next kernel";
+    }
+    const std::vector<std::string> race = {"kernel 'last_adds', block (",
+                                           "thread (1, 0, 0): race on byte ",
+                                           " of allocation ",
+                                           "reads at",
+                                           "writes at",
+                                           "no fences and atomic addition order the blocks"};
+    expect_words(run(last_adds_kernel<Protocol::no_fence_before>), race);
+    expect_words(run(last_adds_kernel<Protocol::no_fence_behind>), race);
+    expect_words(run(last_adds_kernel<Protocol::late_store>), race);
+  }
+  emulator::set_order(emulator::Order::ascending);
+  expect_words(run(last_adds_kernel<Protocol::no_addition>), {"block (2, 0, 0), thread (1, 0, 0): race on byte "});
+}
+
+// Of four blocks two pass on, in a second count, what the others told them.
+__global__ void relay_kernel(float* numbers, unsigned* counts, float* sum) {
+  numbers[blockIdx.x] = 1;
+  __threadfence();
+  const bool second = atomicAdd(counts + blockIdx.x / 2, 1u) == 1;
+  __threadfence();
+  if (!second) return;
+  const bool last = atomicAdd(counts + 2, 1u) == 1;
+  __threadfence();
+  if (last) *sum = numbers[0] + numbers[1] + numbers[2] + numbers[3];
+}
+
+TEST_F(Emulator, ABlockTellsWhatItWasTold) {
+  for (const emulator::Order order : emulator::kOrders) {
+    emulator::set_order(order, 3);
+    const Tensor numbers = device_zeros(4), counts = device_zeros(3), sum = device_zeros(1);
+    EXPECT_EQ(fault_of([&] {
+                LAUNCH(relay_kernel, 4, 1, 0, stream(), numbers.data(), reinterpret_cast<unsigned*>(counts.data()),
+                       sum.data());
+              }),
+              "");
+    EXPECT_EQ(values_of(sum)[0], 4);
+  }
+}
+
+__global__ void stray_addition_kernel(unsigned* count) { atomicAdd(count + 1, 1u); }
+
+TEST_F(Emulator, AnAtomicAdditionIsWatched) {
+  const Tensor count = device_zeros(1);
+  expect_words(
+      fault_of([&] { LAUNCH(stray_addition_kernel, 1, 1, 0, stream(), reinterpret_cast<unsigned*>(count.data())); }),
+      {"kernel 'stray_addition_kernel'", "overrun of device memory", "behind the end of allocation "});
+  const Tensor nothing = Tensor::empty({2}, DeviceKind::cuda);
+  expect_words(
+      fault_of([&] { LAUNCH(stray_addition_kernel, 1, 1, 0, stream(), reinterpret_cast<unsigned*>(nothing.data())); }),
+      {"kernel 'stray_addition_kernel'", "reads what nobody has written"});
 }
 
 // A word that all threads of all blocks read, then block 2 writes.

@@ -61,7 +61,9 @@ class CollectedLaunches {
     }
     std::string text;
     for (const auto& [name, f] : named.empty() ? all : named) {
-      text += concat(text.empty() ? "" : "; ", name, ": ", f.threads, " threads, shared ", f.shared_bytes, " B, ");
+      text += text.empty() ? name : "; " + name;
+      if (f.threads == 0) continue;
+      text += concat(": ", f.threads, " threads, shared ", f.shared_bytes, " B, ");
       if (f.registers < 0) {
         text += "registers and spills not known";
       } else {

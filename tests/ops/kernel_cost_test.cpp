@@ -25,10 +25,14 @@ TEST(KernelCost, LinearReadsTheWeightOnceAndAddsToItsGradient) {
   constexpr int64_t kFlops = 2 * 2 * 3 * 15;
   expect_cost(costs::linear_forward(s, given, given, given, into), kFlops, (6 + 45 + 15 + 30) * kFloat);
   expect_cost(costs::linear_forward(s, given, given, none, into), kFlops, (6 + 45 + 30) * kFloat);
-  expect_cost(costs::linear_backward_input(s, given, given, into, false), kFlops, (30 + 45 + 6) * kFloat);
-  expect_cost(costs::linear_backward_input(s, given, given, into, true), kFlops, (30 + 45 + 2 * 6) * kFloat);
-  expect_cost(costs::linear_backward_weight(s, given, given, into, into), kFlops, (6 + 30 + 2 * 45 + 2 * 15) * kFloat);
-  expect_cost(costs::linear_backward_weight(s, given, given, into, none), kFlops, (6 + 30 + 2 * 45) * kFloat);
+  const auto backward = [&](float* dx, bool add, float* dw, float* db) {
+    return costs::linear_backward(s, given, given, given, dx, add, dw, db);
+  };
+  expect_cost(backward(into, false, none, none), kFlops, (30 + 45 + 6) * kFloat);
+  expect_cost(backward(into, true, none, none), kFlops, (30 + 45 + 2 * 6) * kFloat);
+  expect_cost(backward(none, false, into, into), kFlops, (6 + 30 + 2 * 45 + 2 * 15) * kFloat);
+  expect_cost(backward(none, false, into, none), kFlops, (6 + 30 + 2 * 45) * kFloat);
+  expect_cost(backward(into, false, into, into), 2 * kFlops, (6 + 30 + 3 * 45 + 6 + 2 * 15) * kFloat);
 }
 
 TEST(KernelCost, AttentionCountsTheFactorisedProducts) {

@@ -64,9 +64,7 @@ std::vector<Case> linear_cases() {
 
 // The query, key and value rows of T's largest subnet, four images.
 const Row linear_row("linear",
-                     {"linear_forward",
-                      {"linear_backward_input", {"gradient of x"}},
-                      {"linear_backward_weight", {"gradient of w", "gradient of b"}}},
+                     {"linear_forward", {"linear_backward", {"gradient of x", "gradient of w", "gradient of b"}}},
                      linear_cases, [] {
                        return linear_case({"of T", 788, 240, 256, 3, {}, {}, {}, true, true}, Precision::fp32);
                      });

@@ -42,7 +42,7 @@ TEST_F(Programs, StepsAreTimedAgainstTheCeiling) {
   const int64_t patches = 4 * 14 * 14 * largest.embed_dim;
   const double gflop = 2e-9 * static_cast<double>(3 * cost_of(config.model, largest).macs - patches);
   EXPECT_NEAR(result["gflop_per_image"], gflop, 0.5e-5);
-  for (const char* line : {"kernel ", "linear_backward_weight ", "adamw ", "between kernels ", "sum ", "ceilings, "}) {
+  for (const char* line : {"kernel ", "linear_backward ", "adamw ", "between kernels ", "sum ", "ceilings, "}) {
     EXPECT_NE(line_with(outcome.err, line), "") << line << " in " << outcome.err;
   }
   EXPECT_EQ(line_with(outcome.err, "mlp_forward").find("mlp_forward                   2 "), 0u) << outcome.err;

@@ -64,9 +64,11 @@ void LayerOperands::run_ours(Pass pass) {
     case Pass::forward:
       return kernels::linear_forward.on(DeviceKind::cpu)(s_, x_.data(), w_.data(), nullptr, y_.data());
     case Pass::input:
-      return kernels::linear_backward_input.on(DeviceKind::cpu)(s_, dy_.data(), w_.data(), dx_.data(), false);
+      return kernels::linear_backward.on(DeviceKind::cpu)(s_, x_.data(), w_.data(), dy_.data(), dx_.data(), false,
+                                                          nullptr, nullptr);
     case Pass::weight:
-      return kernels::linear_backward_weight.on(DeviceKind::cpu)(s_, x_.data(), dy_.data(), dw_.data(), nullptr);
+      return kernels::linear_backward.on(DeviceKind::cpu)(s_, x_.data(), w_.data(), dy_.data(), nullptr, false,
+                                                          dw_.data(), nullptr);
   }
 }
 
@@ -88,11 +90,11 @@ KernelCost LayerOperands::cost(Pass pass) {
     case Pass::forward:
       return costs::linear_forward(s_, x_.data(), w_.data(), nullptr, y_.data());
     case Pass::input:
-      return costs::linear_backward_input(s_, dy_.data(), w_.data(), dx_.data(), false);
+      return costs::linear_backward(s_, x_.data(), w_.data(), dy_.data(), dx_.data(), false, nullptr, nullptr);
     case Pass::weight:
       break;
   }
-  return costs::linear_backward_weight(s_, x_.data(), dy_.data(), dw_.data(), nullptr);
+  return costs::linear_backward(s_, x_.data(), w_.data(), dy_.data(), nullptr, false, dw_.data(), nullptr);
 }
 
 const Tensor& LayerOperands::result(Pass pass) const {
