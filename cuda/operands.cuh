@@ -91,9 +91,6 @@ class Operands {
   bf16* room(int64_t rows, int64_t columns);
   ColumnSums sums(const RowTiles& tiles);
   static int64_t padded_row(int64_t columns) { return (columns + 7) / 8 * 8; }
-  static Operand rounded(const bf16* data, int64_t columns) {
-    return {data, CUDA_R_16BF, padded_row(columns), 0, false};
-  }
 
   void prepare();
   // What prepare() would do, for a kernel that does it as well.

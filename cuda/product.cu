@@ -2,7 +2,7 @@
 //
 // Math. C_i = op(A_i) op(B_i), or +=, then + bias_i on every row.
 // Shapes. op(A) [m, k], op(B) [k, n], C [m, n], bias [n]; row-major, any row stride.
-// Preconditions. A and B of one type, fp32 or bf16; C and bias fp32. No bias when adding.
+// Preconditions. A and B of one type, fp32 or bf16; bias fp32, C too or rounded to bf16. No bias when adding or rounding.
 // Launch. One kernel of the library's choice. cuBLAS is column-major, and a row-major matrix read so is its transpose:
 // it computes C^T = op(B)^T op(A)^T, in which a bias for each column of C is one for each row. The library's GELU
 // epilogue is of no use here: it computes the tanh approximation. The choice depends on the shapes and on the alignment
@@ -36,8 +36,12 @@ uint32_t alignment_of(const void* data, int64_t row_bytes, int64_t batch_bytes) 
 }
 uint32_t alignment_of(const Operand& o) { return alignment_of(o.data, o.row * o.element(), o.batch * o.element()); }
 
+uint32_t alignment_of_result(const Product& p) {
+  return alignment_of(p.c, p.c_row * p.c_element(), p.c_batch * p.c_element());
+}
+
 // Everything that the choice of a kernel depends on.
-using Key = std::array<int64_t, 19>;
+using Key = std::array<int64_t, 20>;
 Key key_of(const Product& p) {
   return {p.batch,
           p.m,
@@ -53,10 +57,11 @@ Key key_of(const Product& p) {
           p.c_row,
           p.c_batch,
           p.add,
+          p.rounded,
           p.bias != nullptr ? p.bias_batch : -1,
           alignment_of(p.a),
           alignment_of(p.b),
-          alignment_of(p.c, p.c_row * 4, p.c_batch * 4),
+          alignment_of_result(p),
           p.bias != nullptr ? alignment_of(p.bias, 0, p.bias_batch * 4) : 0};
 }
 
@@ -98,7 +103,7 @@ struct Plan {
 bool choose_algorithm(const Product& p, Plan& plan) {
   cublasLtMatmulPreference_t preference;
   CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-  const uint32_t result = alignment_of(p.c, p.c_row * 4, p.c_batch * 4);
+  const uint32_t result = alignment_of_result(p);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(blas_workspace().bytes));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p.b));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p.a));
@@ -126,7 +131,7 @@ Plan make_plan(const Product& p) {
   }
   plan.first = layout(p.b, p.k, p.n, p.batch);
   plan.second = layout(p.a, p.m, p.k, p.batch);
-  plan.result = layout(CUDA_R_32F, p.n, p.m, p.c_row, p.batch, p.c_batch);
+  plan.result = layout(p.c_type(), p.n, p.m, p.c_row, p.batch, p.c_batch);
   plan.found = choose_algorithm(p, plan);
   return plan;
 }
@@ -147,13 +152,13 @@ __global__ void bias_kernel(int64_t rows, int64_t columns, const float* bias, fl
 void multiply_by_cublas(const Product& p) {
   for (int64_t i = 0; p.bias != nullptr && i < p.batch; ++i) {
     LAUNCH(bias_kernel, image_grid(p.n, p.m), kThreads, 0, stream(), p.m, p.n, p.bias + i * p.bias_batch,
-           p.c + i * p.c_batch, p.c_row);
+           static_cast<float*>(p.c) + i * p.c_batch, p.c_row);
   }
   const float one = 1, beta = p.add || p.bias != nullptr ? 1 : 0;
   const auto operation = [](const Operand& o) { return o.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
   CUBLAS_CHECK(cublasGemmStridedBatchedEx(blas(), operation(p.b), operation(p.a), to_int(p.n), to_int(p.m), to_int(p.k),
                                           &one, p.b.data, p.b.type, to_int(p.b.row), p.b.batch, p.a.data, p.a.type,
-                                          to_int(p.a.row), p.a.batch, &beta, p.c, CUDA_R_32F, to_int(p.c_row),
+                                          to_int(p.a.row), p.a.batch, &beta, p.c, p.c_type(), to_int(p.c_row),
                                           p.c_batch, to_int(p.batch), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
@@ -162,6 +167,7 @@ void multiply_by_cublas(const Product& p) {
 void multiply(const Product& p) {
   if (p.m == 0 || p.n == 0) return;
   CHECK(p.bias == nullptr || !p.add, "a product is added to what has its bias already");
+  CHECK(p.bias == nullptr || !p.rounded, "a product with a bias is fp32");
   if (launch_facts != nullptr) launch_facts->push_back({"product by cuBLAS", 0, 0});
   const Plan& plan = plan_of(p);
   if (!plan.found) return multiply_by_cublas(p);

@@ -23,15 +23,20 @@ struct Operand {
 
 // C_i = op(A_i) op(B_i), or += with `add`, and then + bias_i on every row: op(A) [m, k], op(B) [k, n], C [m, n] in fp32,
 // bias [n] or null (then without `add`). A and B have one type. Sums are fp32, products of fp32 are not rounded to TF32.
-// Any alignment. The same bits for the same shapes and alignments.
+// `rounded`: C is bf16, to which the sums are rounded at the end; without a bias. Any alignment. The same bits for the same
+// shapes and alignments.
 struct Product {
   int64_t batch, m, n, k;
   Operand a, b;
-  float* c;
+  void* c;
   int64_t c_row, c_batch;
   bool add = false;
   const float* bias = nullptr;
   int64_t bias_batch = 0;
+  bool rounded = false;
+
+  cudaDataType c_type() const { return rounded ? CUDA_R_16BF : CUDA_R_32F; }
+  int64_t c_element() const { return rounded ? 2 : 4; }
 };
 void multiply(const Product& product);
 

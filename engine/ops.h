@@ -93,10 +93,11 @@ KERNEL(gelu_backward, (int64_t n, const float* x, const float* dy, float* dx, bo
 // x [..., I]; w1 [F, I], b1 [F], w2 [O, F], b2 [O] as in linear; y [..., O]. Of the hidden layer only h = x w1^T + b1,
 // [R, F], is kept for the backward pass, or with `recompute` nothing. With a = gelu(h):
 //   dh = (dy w2) gelu'(h),   dx = dh w1,   dw2 = dy^T a,   dw1 = dh^T x,   db2 and db1 the column sums of dy and dh
+// Precision::bf16 as in linear; a kernel may also round x w1^T and dy w2, before anything is done with them.
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
            Precision precision = Precision::fp32, bool recompute = false);
 
-// h may be null: not kept.
+// h may be null: not kept. What mlp_forward leaves in it is for mlp_backward alone.
 KERNEL(mlp_forward,
        (const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* b1,
         const float* w2, const float* b2, float* h, float* y),

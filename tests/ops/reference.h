@@ -143,18 +143,30 @@ Arrays<T> gelu_backward(const Array<T>& x, const Array<T>& dy) {
 }
 
 // ------------------------------------------------------------------------------------------------------------- mlp ---
-// in = {x [R, I], w1 [F, I], b1 [F], w2 [O, F], b2 [O]}
+// in = {x [R, I], w1 [F, I], b1 [F], w2 [O, F], b2 [O]}. In bf16 a kernel may round x w1^T and da.
+template <class T>
+Array<T> maybe_rounded(const LinearSize& s, Array<T> values) {
+  for (T& value : values) value = s.precision == Precision::bf16 ? maybe_bf16(value) : value;
+  return values;
+}
+template <class T>
+Array<T> mlp_hidden(const LinearSize& first, const Arrays<T>& in) {
+  Array<T> h = maybe_rounded(first, linear(first, Arrays<T>{in[0], in[1]}));
+  for (size_t i = 0; i < h.size(); ++i) h[i] = h[i] + in[2][i % in[2].size()];
+  return h;
+}
 template <class T>
 Array<T> mlp(const LinearSize& first, const LinearSize& second, const Arrays<T>& in) {
-  return linear(second, Arrays<T>{gelu(linear(first, Arrays<T>{in[0], in[1], in[2]})), in[3], in[4]});
+  return linear(second, Arrays<T>{gelu(mlp_hidden(first, in)), in[3], in[4]});
 }
 
 // {dx, dw1, db1, dw2, db2}
 template <class T>
 Arrays<T> mlp_backward(const LinearSize& first, const LinearSize& second, const Arrays<T>& in, const Array<T>& dy) {
-  const Array<T> h = linear(first, Arrays<T>{in[0], in[1], in[2]});
+  const Array<T> h = mlp_hidden(first, in);
   const Arrays<T> outer = linear_backward(second, Arrays<T>{gelu(h), in[3]}, dy);
-  const Arrays<T> inner = linear_backward(first, Arrays<T>{in[0], in[1]}, gelu_backward(h, outer[0])[0]);
+  const Array<T> dh = gelu_backward(h, maybe_rounded(first, outer[0]))[0];
+  const Arrays<T> inner = linear_backward(first, Arrays<T>{in[0], in[1]}, dh);
   return {inner[0], inner[1], inner[2], outer[1], outer[2]};
 }
 
