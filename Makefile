@@ -45,7 +45,7 @@ all: $(NAMES)
 $(NAMES) bench_kernels audit_kernels: %: $(BIN)%
 	$(if $(SANITIZE)$(filter emulated,$(BACKEND)),,@ln -f $< $@)
 
-include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk) docs/docs.mk tests/tests.mk
+include engine/cpu/kernels.mk $(if $(BACKEND),cuda/cuda.mk) data/data.mk docs/docs.mk tests/tests.mk
 $(LIBRARY): $(call objects,engine/*.cpp engine/ops/*.cpp nn/*.cpp data/*.cpp search/*.cpp entangle/*.cpp $(CUDA_SOURCES)) $(KERNELS)
 	$(Q) rm -f $@ && ar rcs $@ $^
 $(PROGRAMS): $(BIN)%: $(BUILD)/tools/%.o $(COMMON) $(LIBRARY)
@@ -58,15 +58,6 @@ $(BIN)bench_kernels: $(call objects,tools/bench_kernels/*.cpp) $(COMMON) $(LIBRA
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(Q) $(CXX) $(CXXFLAGS) $(DEFINES) -c $< -o $@
-
-# On broken files stb's arithmetic overflows, it shifts negative values, and it copies nothing from nowhere: all harmless.
-# Accesses out of bounds are still looked for.
-$(call objects,data/stb_image.cpp tools/common/encode.cpp): CXXFLAGS += \
-  -fno-sanitize=signed-integer-overflow,shift,nonnull-attribute
-
-# Pixels are computed to the same bits on every processor; what is compiled for AVX-512 uses all of a register.
-$(BUILD)/data/%.o: CXXFLAGS += -ffp-contract=off $(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
-$(BUILD)/data/noise.o: CXXFLAGS += -fno-math-errno -fno-trapping-math
 
 ifeq ($(MPI),1)
 $(BUILD)/engine/communicator_mpi.o: CXXFLAGS += -DENTANGLE_MPI -DOMPI_SKIP_MPICXX $(shell mpicc --showme:compile)

@@ -10,6 +10,7 @@
 #include "data/gzip.h"
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "engine/hash.h"
 
 namespace entangle {
 
@@ -18,16 +19,14 @@ namespace {
 constexpr uint64_t kLargestList = uint64_t{1} << 30;
 constexpr const char* kData = "# data: ";
 
-void mix(uint64_t& hash, uint8_t byte) { hash = (hash ^ byte) * 1099511628211ull; }
-
 // What tells two data sets apart for a list of indices: how many images and classes, and a 64-bit FNV-1a hash of all names
 // and labels in order. Where the data lies does not matter.
 std::string description(const Dataset& train) {
-  uint64_t hash = 14695981039346656037ull;
+  uint64_t hash = kEmptyHash;
   for (int64_t i = 0; i < train.size(); ++i) {
-    for (const char c : train.name(i)) mix(hash, static_cast<uint8_t>(c));
-    mix(hash, 0);
-    for (int shift = 0; shift < 32; shift += 8) mix(hash, static_cast<uint8_t>(train.label(i) >> shift));
+    for (const char c : train.name(i)) hash = hash_on(hash, static_cast<uint8_t>(c));
+    hash = hash_on(hash, 0);
+    for (int shift = 0; shift < 32; shift += 8) hash = hash_on(hash, static_cast<uint8_t>(train.label(i) >> shift));
   }
   char hex[17];
   std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash));

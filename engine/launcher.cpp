@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "engine/check.h"
+#include "engine/hash.h"
 
 namespace entangle {
 namespace {
@@ -65,8 +66,8 @@ std::optional<Launched> launch_by(const Environment& variable, const Names& name
 }
 
 uint64_t hash_of(const char* text) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (; text != nullptr && *text != '\0'; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3ull;
+  uint64_t hash = kEmptyHash;
+  for (; text != nullptr && *text != '\0'; ++text) hash = hash_on(hash, static_cast<unsigned char>(*text));
   return hash;
 }
 

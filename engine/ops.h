@@ -18,6 +18,7 @@
 
 #include <stdint.h>
 
+#include "engine/image_plan.h"
 #include "engine/kernel.h"
 #include "engine/rng.h"
 
@@ -324,7 +325,7 @@ KERNEL(
 
 // --------------------------------------------------------------------------------------------------- augment_images ---
 // Not an operation on a tape: the images of a training batch, from their pixels and from what was drawn for them
-// (data/augment.h draws it).
+// (engine/image_plan.h; data/augment.h draws it).
 // Image i is placed: the pixel (top, left) of the source becomes the upper left one, then it is mirrored if `flip`; the
 // source continues with zeros beyond its edges. Every value v of channel c becomes table[c, v], its normalised value.
 // Then its boxes are erased, one after another: a value becomes 0 (constant), or rng_normal(noise, first_noise + 2k),
@@ -333,60 +334,6 @@ KERNEL(
 // its `mix.box` j's pixels replace i's (CutMix); without a box i <- lambda i + (1 - lambda) j (mixup); lambda = 1 mixes
 // nothing.
 // pixels [B, size, size, channels] uint8; table [channels, 256]; out [B, channels, size, size].
-struct Placement {
-  int64_t top = 0, left = 0;
-  bool flip = false;
-};
-
-// Rows top .. top + height - 1, columns left .. left + width - 1.
-struct Box {
-  int64_t top = 0, left = 0, height = 0, width = 0;
-};
-static inline ENTANGLE_HOST_DEVICE bool contains(const Box& box, int64_t y, int64_t x) {
-  return y >= box.top && y < box.top + box.height && x >= box.left && x < box.left + box.width;
-}
-static inline ENTANGLE_HOST_DEVICE bool is_empty(const Box& box) { return box.height == 0 || box.width == 0; }
-
-// lambda is an image's own share of its target, with a box and without.
-struct Mix {
-  double lambda = 1;
-  Box box;
-};
-
-// Images are mixed within groups of neighbours of the global batch, image i of a group of n with image n - 1 - i: so
-// processes that share a batch out need no pixels of one another. (The published recipe reverses the whole batch of each
-// process: i with n - 1 - i of its n. Either way the order of images is random, and partners are any two of them.) A
-// last group may be smaller; the image in the middle of an odd one stays as it is.
-inline constexpr int64_t kMixGroup = 8;
-static inline ENTANGLE_HOST_DEVICE int64_t mix_partner(int64_t i, int64_t batch) {
-  const int64_t first = i / kMixGroup * kMixGroup;
-  const int64_t end = first + kMixGroup < batch ? first + kMixGroup : batch;
-  return first + end - 1 - i;
-}
-// The images i with i <= mix_partner(i), numbered 0 .. mix_pairs(batch) - 1.
-static inline ENTANGLE_HOST_DEVICE int64_t mix_pairs(int64_t batch) {
-  return batch / kMixGroup * (kMixGroup / 2) + (batch % kMixGroup + 1) / 2;
-}
-static inline ENTANGLE_HOST_DEVICE int64_t mix_first(int64_t pair) {
-  constexpr int64_t kPairs = kMixGroup / 2;
-  return pair / kPairs * kMixGroup + pair % kPairs;
-}
-
-// A box that is erased, and the first of its random numbers.
-struct Erasure {
-  Box box;
-  uint64_t first_noise = 0;
-};
-enum class EraseMode : int32_t { constant, random, pixel };
-inline constexpr int64_t kMostErased = 8;
-
-// What was drawn for one image.
-struct ImagePlan {
-  Placement placement;
-  Mix mix;
-  int64_t boxes = 0;  // that are erased, the later ones over the earlier ones
-  Erasure erased[kMostErased];
-};
 
 // Sizes of a batch of images, the key of what is erased to noise, and how.
 struct AugmentShape {

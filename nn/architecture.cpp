@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/check.h"
+#include "engine/hash.h"
 
 namespace entangle {
 namespace {
@@ -178,11 +179,8 @@ void Architecture::validate() const {
 }
 
 uint64_t Architecture::hash() const {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (const char byte : to_json()) {
-    hash ^= static_cast<unsigned char>(byte);
-    hash *= 0x100000001b3ull;
-  }
+  uint64_t hash = kEmptyHash;
+  for (const char byte : to_json()) hash = hash_on(hash, static_cast<unsigned char>(byte));
   return hash;
 }
 

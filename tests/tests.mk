@@ -9,7 +9,7 @@ test: $(TESTS) $(if $(filter data tools $(if $(SANITIZE)$(filter emulated,$(BACK
 	ENTANGLE_TEST_JOBS=$(JOBS) $(COURSE) ENTANGLE_RUNNER=$(BUILD)/runner $(TESTS)
 
 $(TESTS): $(call objects,tests/*.cpp $(foreach f,$(TESTED),tests/$f/*.cpp $(if $(BACKEND),tests/$f/*.cu))) \
-  $(if $(filter ops,$(TESTED)),$(BUILD)/kernel_sources.o) $(COMMON) $(LIBRARY)
+  $(if $(filter ops cuda,$(TESTED)),$(CHECKS)) $(COMMON) $(LIBRARY)
 	$(Q) $(CXX) -o $@ $^ $(LDFLAGS) $(LDLIBS) -lgtest -lyaml-cpp
 
 $(BIN)audit_kernels: $(BUILD)/tools/audit_kernels/main.o $(CHECKS) $(COMMON) $(LIBRARY)

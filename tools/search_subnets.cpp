@@ -8,6 +8,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/check.h"
+#include "engine/hash.h"
 #include "search/feasible.h"
 #include "search/search_log.h"
 #include "tools/common/cli.h"
@@ -70,14 +71,14 @@ std::vector<std::string> with_population(std::vector<std::string> settings, cons
   return settings;
 }
 
-// 64-bit FNV-1a over 32-bit words.
+// Over 32-bit words.
 uint64_t hash_words(const void* data, size_t bytes) {
   const unsigned char* at = static_cast<const unsigned char*>(data);
-  uint64_t hash = 14695981039346656037ull;
+  uint64_t hash = kEmptyHash;
   for (size_t i = 0; i + 4 <= bytes; i += 4) {
     uint32_t word = 0;
     std::memcpy(&word, at + i, 4);
-    hash = (hash ^ word) * 1099511628211ull;
+    hash = hash_on(hash, word);
   }
   return hash;
 }

@@ -226,6 +226,33 @@ TEST(CommunicatorTcp, RanksThatDoNotFitAreNamed) {
   expect_error([&] { join_tcp(launch_of(0, 2, other.port()), patient(30)); }, {"cannot wait", "set MASTER_PORT"});
 }
 
+// A rank that has met rank 0, but sends the second step of a sum before the first one.
+TEST(CommunicatorTcp, ARankAtAnotherStepOfASumIsNamed) {
+  const int port = free_port();
+  const auto errors = run(2, [&](int i) {
+    if (i == 0) {
+      const auto ranks = join_tcp(launch_of(0, 2, port), patient(30));
+      std::vector<float> values(4, 1.0f);
+      ranks->start_sum(values.data(), 4);
+      ranks->finish_sums();
+      return;
+    }
+    const CommunicatorOptions options = patient(30);
+    const std::vector<Socket> sockets = meet(launch_of(1, 2, port), options);
+    // As engine/communicator_tcp.cpp frames what it sends: kind (1: a sum), step, number of the sum, bytes that follow.
+    const struct {
+      uint32_t kind, step;
+      uint64_t sum, bytes;
+      float values[2];
+    } frame = {1, 1, 0, 8, {2, 2}};
+    Patience patience(options);
+    sockets[0].send_all(&frame, sizeof frame, patience);
+    char left[64];
+    while (sockets[0].receive_some(left, sizeof left) >= 0 && !patience.over()) patience.rest();
+  });
+  expect_words(errors[0], {"rank 1 is at another step of a sum than rank 0"});
+}
+
 // Comes to rank 0 with what `change` made of a hello.
 void come_with(int port, const std::function<void(Hello&)>& change) {
   std::string reason;

@@ -8,8 +8,11 @@ each with probability 1/2, normalise and erase. Rounds alternate; the figures ar
 """
 import glob, io, json, math, random, resource, statistics, subprocess, sys, time
 
-import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+try:
+    import numpy as np
+    from PIL import Image, ImageEnhance, ImageOps
+except ImportError as missing:
+    sys.exit(f"error: {missing}; pip install numpy pillow, and run this with that Python\n\n{__doc__}")
 
 FILL, SIZE = (124, 116, 104), 224
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
