@@ -329,8 +329,9 @@ __global__ void attention_backward_kernel(AttentionShape s, const float* qkv, co
 // The sums of the columns of `partial` [pairs, 4 * table], to the four tables.
 __global__ void attention_table_kernel(RowTiles tiles, ColumnSums sums, int64_t table, const float* partial,
                                        float* dkey_v, float* dkey_h, float* dvalue_v, float* dvalue_h) {
-  for_columns(
+  for_columns<8>(
       tiles, blockIdx.x, sums, [=](int64_t pair, int64_t i) { return partial[pair * tiles.width + i]; },
+      [](int64_t, int64_t, float value) { return value; },
       [=](int64_t i, float sum) {
         float* to = i < table ? dkey_v : i < 2 * table ? dkey_h : i < 3 * table ? dvalue_v : dvalue_h;
         to[i % table] += sum;

@@ -46,6 +46,12 @@ __host__ __device__ inline float to_float(bf16 value) {
   return result;
 }
 
+// For kernels of either type.
+__device__ inline float load_number(const float* from) { return *from; }
+__device__ inline float load_number(const bf16* from) { return to_float(*from); }
+__device__ inline void store_number(float value, float* to) { *to = value; }
+__device__ inline void store_number(float value, bf16* to) { *to = to_bf16(value); }
+
 // Two numbers in one word of a fragment.
 __host__ __device__ inline uint32_t pack_bf16(float low, float high) {
 #if defined(__CUDA_ARCH__)

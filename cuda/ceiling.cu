@@ -38,7 +38,8 @@ __global__ void multiply_add_kernel(int64_t n, int64_t times, float a, float b, 
 }
 
 __global__ void copy_kernel(int64_t n, const float* x, float* y) {
-  for_elements(n, [=](int64_t i) { y[i] = x[i]; });
+  for_elements(
+      n, [=](int64_t i) { return x[i]; }, [=](int64_t i, float value) { y[i] = value; });
 }
 
 }  // namespace

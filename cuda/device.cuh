@@ -147,6 +147,39 @@ __device__ inline void for_elements(int64_t n, F f) {
   }
 }
 
+// The same with use(i, load(i)): all of a thread's loads come ahead of what `use` stores, and are in flight together.
+template <class Load, class Use>
+__device__ inline void for_elements(int64_t n, const Load& load, const Use& use) {
+  constexpr int kBatch = kPerBlock / kThreads;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kPerBlock + threadIdx.x;
+  decltype(load(first)) values[kBatch];
+  UNROLL
+  for (int k = 0; k < kBatch; ++k) {
+    if (first + k * kThreads < n) values[k] = load(first + k * kThreads);
+  }
+  UNROLL
+  for (int k = 0; k < kBatch; ++k) {
+    if (first + k * kThreads < n) use(first + k * kThreads, values[k]);
+  }
+}
+
+// A warp walks a row: calls use(c, load(c)) for this lane's columns, every kWarp-th of them. Several loads are in flight, since
+// they come ahead of what `use` stores.
+template <int kBatch = 8, class Load, class Use>
+__device__ inline void for_row(int64_t width, const Load& load, const Use& use) {
+  for (int64_t first = lane_index(); first < width; first += kBatch * kWarp) {
+    decltype(load(first)) values[kBatch];
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      if (first + k * kWarp < width) values[k] = load(first + k * kWarp);
+    }
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      if (first + k * kWarp < width) use(first + k * kWarp, values[k]);
+    }
+  }
+}
+
 // Grid (tiles of n elements, images): a kernel walks images gridDim.y apart, which has a bound of its own.
 inline dim3 image_grid(int64_t n, int64_t images) {
   return dim3(blocks_for(n, kPerBlock), static_cast<unsigned>(at_most(65535, images)));

@@ -14,14 +14,24 @@ namespace entangle::gpu {
 namespace {
 
 __global__ void gelu_forward_kernel(int64_t n, const float* x, float* y) {
-  for_elements(n, [=](int64_t i) { y[i] = x[i] * normal_distribution(x[i]).cumulative; });
+  for_elements(
+      n, [=](int64_t i) { return x[i]; },
+      [=](int64_t i, float value) { y[i] = value * normal_distribution(value).cumulative; });
 }
 
 __global__ void gelu_backward_kernel(int64_t n, const float* x, const float* dy, float* dx, bool add) {
-  for_elements(n, [=](int64_t i) {
-    const NormalDistribution normal = normal_distribution(x[i]);
-    put(dx + i, dy[i] * (normal.cumulative + x[i] * normal.density), add);
-  });
+  struct Element {
+    float x, dy, before;
+  };
+  for_elements(
+      n,
+      [=](int64_t i) {
+        return Element{x[i], dy[i], add ? dx[i] : 0.0f};
+      },
+      [=](int64_t i, const Element& at) {
+        const NormalDistribution normal = normal_distribution(at.x);
+        dx[i] = at.before + at.dy * (normal.cumulative + at.x * normal.density);
+      });
 }
 
 }  // namespace

@@ -53,13 +53,17 @@ __device__ inline float load(const uint16_t* from) { return to_float({*from}); }
 
 template <class Number>
 __global__ void pack_kernel(const __grid_constant__ Views views, int64_t first, int64_t count, Number* to) {
-  for_elements(count, [&](int64_t i) { store(*element(views, first + i), to + i); });
+  for_elements(
+      count, [&](int64_t i) { return *element(views, first + i); },
+      [&](int64_t i, float value) { store(value, to + i); });
 }
 
 template <class Number>
 __global__ void unpack_kernel(const __grid_constant__ Views views, int64_t first, int64_t count, const Number* from,
                               float factor) {
-  for_elements(count, [&](int64_t i) { *element(views, first + i) = load(from + i) * factor; });
+  for_elements(
+      count, [&](int64_t i) { return load(from + i) * factor; },
+      [&](int64_t i, float value) { *element(views, first + i) = value; });
 }
 
 __global__ void zero_kernel(const __grid_constant__ Views views, int64_t first, int64_t count) {

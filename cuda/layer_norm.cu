@@ -7,7 +7,7 @@
 // Preconditions. width > 0; dw and db hold gradients; dx does when `add`.
 // Launch. A warp per row, which is read again from the L1 cache.
 //   forward: kRowsPerBlock rows in a block.
-//   backward: 16 warps, at most 256 blocks of neighbouring rows. 32 rows at a time, the warps make dx of a row each, then
+//   backward: 8 warps, at most 256 blocks of neighbouring rows. 32 rows at a time, the warps make dx of a row each, then
 //   the threads sum a column each from the L1 cache; the blocks' sums are added as in block_sums.cuh.
 // Numerics. fp32. Variance about the mean, in a second pass: no cancellation. dw and db: blocks of rows that depend on
 // the shape only, added in a fixed order: the same bits always.
@@ -30,20 +30,16 @@ __global__ void layer_norm_forward_kernel(int64_t rows, int64_t width, float eps
   }
 }
 
-__global__ void layer_norm_backward_kernel(NormBlocks blocks, const float* x, const float* w, const float* mean,
-                                           const float* rstd, const float* dy, float* dx, bool add, float* partial,
-                                           unsigned* counts, float* dw, float* db) {
+__global__ void __launch_bounds__(NormBlocks::kWarps* kWarp, 2)
+    layer_norm_backward_kernel(NormBlocks blocks, const float* x, const float* w, const float* mean, const float* rstd,
+                               const float* dy, float* dx, bool add, float* partial, unsigned* counts, float* dw,
+                               float* db) {
   const int64_t width = blocks.width;
-  backward_block(
-      blocks, partial, counts, dw, db,
-      [=](int64_t r) {
-        backward_row(width, {mean[r], rstd[r]}, x + r * width, w, dy + r * width, dx + r * width, add);
-      },
-      [=](int64_t r, int64_t c, float* sums) {
-        const float g = dy[r * width + c];
-        sums[0] += g * ((x[r * width + c] - mean[r]) * rstd[r]);
-        sums[1] += g;
-      });
+  backward_block(blocks, partial, counts, dw, db, [=](int64_t r) {
+    const NormedRow row = {x + r * width, dy + r * width, {mean[r], rstd[r]}};
+    backward_row(width, row.statistics, row.x, w, row.dy, dx + r * width, add);
+    return row;
+  });
 }
 
 }  // namespace
@@ -59,8 +55,8 @@ void layer_norm_backward(int64_t rows, int64_t width, const float* x, const floa
   if (rows == 0) return;
   const NormBlocks blocks(rows, width);
   const Workspace<float> partial(blocks.places());
-  LAUNCH(layer_norm_backward_kernel, blocks_for(blocks.count, 1), NormBlocks::kWarps * kWarp, shared_bytes<int>(1),
-         stream(), blocks, x, w, mean, rstd, dy, dx, add, partial.data(), blocks.counts(), dw, db);
+  LAUNCH(layer_norm_backward_kernel, blocks_for(blocks.count, 1), NormBlocks::kWarps * kWarp, norm_bytes(), stream(),
+         blocks, x, w, mean, rstd, dy, dx, add, partial.data(), blocks.counts(), dw, db);
 }
 
 }  // namespace entangle::gpu

@@ -27,7 +27,15 @@ __device__ inline RowStatistics normalise_row(int64_t width, float eps, const fl
   const float mean = warp_sum(sum) / n;
   for (int64_t c = lane_index(); c < width; c += kWarp) squares += (x[c] - mean) * (x[c] - mean);
   const float rstd = 1.0f / sqrtf(warp_sum(squares) / n + eps);
-  for (int64_t c = lane_index(); c < width; c += kWarp) y[c] = (x[c] - mean) * rstd * w[c] + b[c];
+  struct Column {
+    float x, w, b;
+  };
+  for_row(
+      width,
+      [=](int64_t c) {
+        return Column{x[c], w[c], b[c]};
+      },
+      [=](int64_t c, const Column& at) { y[c] = (at.x - mean) * rstd * at.w + at.b; });
   return {mean, rstd};
 }
 
@@ -42,16 +50,21 @@ __device__ inline void backward_row(int64_t width, const RowStatistics& row, con
     sum_hx += h * ((x[c] - row.mean) * row.rstd);
   }
   const float average_h = warp_sum(sum_h) / n, average_hx = warp_sum(sum_hx) / n;
-  for (int64_t c = lane_index(); c < width; c += kWarp) {
-    const float h = dy[c] * w[c], normal = (x[c] - row.mean) * row.rstd;
-    put(dx + c, (h - average_h - normal * average_hx) * row.rstd, add);
-  }
+  struct Column {
+    float h, normal, before;
+  };
+  for_row(
+      width,
+      [=](int64_t c) {
+        return Column{dy[c] * w[c], (x[c] - row.mean) * row.rstd, add ? dx[c] : 0.0f};
+      },
+      [=](int64_t c, const Column& at) { dx[c] = at.before + (at.h - average_h - at.normal * average_hx) * row.rstd; });
 }
 
 // How the rows are shared out backward: by their number alone.
 struct NormBlocks {
-  static constexpr int kWarps = 16, kRound = 32;  // rows that the warps take, before their columns are summed
-  static constexpr int64_t kMost = 256;           // blocks: two levels of sums
+  static constexpr int kWarps = 8, kRound = 32;  // rows that the warps take, before their columns are summed
+  static constexpr int64_t kMost = 256;          // blocks: two levels of sums
   int64_t rows, width, per_block, count;
 
   NormBlocks(int64_t rows_of, int64_t width_of)
@@ -64,26 +77,49 @@ struct NormBlocks {
   unsigned* counts() const { return arrivals(tree_counts(count)); }
 };
 
-// Calls row(r), by a warp, for the block's rows, and adds up what element(r, c, sums) adds to the two sums of column c: those
-// of all blocks are added to dw[c] and db[c]. partial null: there are no sums.
-template <class Row, class Element>
+// A row of x that was normalised, and the gradient of what it became; dy null: there is none.
+struct NormedRow {
+  const float *x, *dy;
+  RowStatistics statistics;
+};
+inline size_t norm_bytes() { return shared_bytes<NormedRow>(NormBlocks::kRound) + shared_bytes<int>(1); }
+
+// The sums of a round's rows, by columns, put into or added to sums [2, width].
+__device__ inline void sum_round(const NormedRow* normed, int64_t rows, int64_t width, float* sums, bool add) {
+  for (int64_t c = threadIdx.x; c < width; c += blockDim.x) {
+    float dw = 0, db = 0;
+    UNROLL_BY(8)
+    for (int64_t r = 0; r < rows; ++r) {
+      const NormedRow& row = normed[r];
+      const float g = row.dy == nullptr ? 0.0f : row.dy[c];
+      dw += row.dy == nullptr ? 0.0f : g * ((row.x[c] - row.statistics.mean) * row.statistics.rstd);
+      db += g;
+    }
+    put(sums + c, dw, add);
+    put(sums + width + c, db, add);
+  }
+}
+
+// Calls row(r), which returns a NormedRow, by a warp, for the block's rows; adds sum dy xhat to dw and sum dy to db, over the
+// rows of all blocks. partial null: there are no sums.
+template <class Row>
 __device__ void backward_block(const NormBlocks& n, float* partial, unsigned* counts, float* dw, float* db,
-                               const Row& row, const Element& element) {
+                               const Row& row) {
   Shared shared;
+  NormedRow* normed = shared.take<NormedRow>(NormBlocks::kRound);
   int* flag = shared.take<int>(1);
   const int64_t block = blockIdx.x, begin = block * n.per_block;
   const int64_t end = begin + n.per_block < n.rows ? begin + n.per_block : n.rows;
   for (int64_t first = begin; first < end; first += NormBlocks::kRound) {
     const int64_t last = first + NormBlocks::kRound < end ? first + NormBlocks::kRound : end;
-    for (int64_t r = first + warp_index(); r < last; r += NormBlocks::kWarps) row(r);
-    if (partial == nullptr) continue;
-    float* own = partial + block * 2 * n.width;
-    for (int64_t c = threadIdx.x; c < n.width; c += blockDim.x) {
-      float sums[2] = {};
-      UNROLL_BY(8)
-      for (int64_t r = first; r < last; ++r) element(r, c, sums);
-      put(own + c, sums[0], first > begin);
-      put(own + n.width + c, sums[1], first > begin);
+    __syncthreads();  // the round before has been read
+    for (int64_t r = first + warp_index(); r < last; r += NormBlocks::kWarps) {
+      const NormedRow done = row(r);
+      if (lane_index() == 0) normed[r - first] = done;
+    }
+    __syncthreads();
+    if (partial != nullptr) {
+      sum_round(normed, last - first, n.width, partial + block * 2 * n.width, first > begin);
     }
   }
   if (partial == nullptr) return;

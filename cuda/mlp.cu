@@ -19,51 +19,59 @@ namespace entangle::gpu {
 
 namespace {
 
-// A matrix [rows, width] of hidden activations, in one of two forms.
+// A matrix of hidden activations, fp32 or bf16.
+template <class T>
 struct Hidden {
-  float* fp32;
-  bf16* rounded;
+  T* data;
   int64_t row;
 
-  __device__ float at(int64_t r, int64_t c) const {
-    return fp32 != nullptr ? fp32[r * row + c] : to_float(rounded[r * row + c]);
-  }
-  __device__ void put(int64_t r, int64_t c, float value) const {
-    if (fp32 != nullptr) {
-      fp32[r * row + c] = value;
-    } else {
-      rounded[r * row + c] = to_bf16(value);
-    }
-  }
-  Operand operand() const {
-    return fp32 != nullptr ? Operand{fp32, CUDA_R_32F, row, 0, false} : Operand{rounded, CUDA_R_16BF, row, 0, false};
-  }
-  void* data() const { return fp32 != nullptr ? static_cast<void*>(fp32) : rounded; }
+  __device__ float at(int64_t r, int64_t c) const { return load_number(data + r * row + c); }
+  __device__ void put(int64_t r, int64_t c, float value) const { store_number(value, data + r * row + c); }
+  Operand operand() const { return {data, sizeof(T) == 2 ? CUDA_R_16BF : CUDA_R_32F, row, 0, false}; }
 };
 
-// bias: null when h has it.
-__global__ void mlp_forward_kernel(RowTiles tiles, Hidden h, const float* bias, Hidden a) {
-  const auto value = [=](int64_t r, int64_t c) {
-    const float x = h.at(r, c) + (bias == nullptr ? 0.0f : bias[c]);
-    a.put(r, c, x * normal_distribution(x).cumulative);
-    return 0.0f;
-  };
-  for_columns(tiles, blockIdx.x, ColumnSums(), value, [](int64_t, float) {});
+// What is missing in the column of h that the lane has; bias: null when h has it.
+__device__ inline float missing_bias(const RowTiles& tiles, const float* bias) {
+  const int64_t c = column_of(tiles, blockIdx.x);
+  return bias != nullptr && c < tiles.width ? bias[c] : 0.0f;
+}
+
+template <class T>
+__global__ void mlp_forward_kernel(RowTiles tiles, Hidden<T> h, const float* bias, Hidden<T> a) {
+  const float missing = missing_bias(tiles, bias);
+  for_columns<8>(
+      tiles, blockIdx.x, ColumnSums(), [=](int64_t r, int64_t c) { return h.at(r, c); },
+      [=](int64_t r, int64_t c, float before) {
+        const float x = before + missing;
+        a.put(r, c, x * normal_distribution(x).cumulative);
+        return 0.0f;
+      },
+      [](int64_t, float) {});
 }
 
 // a may be da, and dh h.
-__global__ void mlp_backward_kernel(RowTiles tiles, Hidden h, const float* bias, Hidden da, Hidden dh, Hidden a,
-                                    ColumnSums sums, float* db, const __grid_constant__ Sweeps others) {
+template <class T>
+__global__ void mlp_backward_kernel(RowTiles tiles, Hidden<T> h, const float* bias, Hidden<T> da, Hidden<T> dh,
+                                    Hidden<T> a, ColumnSums sums, float* db, const __grid_constant__ Sweeps others) {
   if (blockIdx.x >= tiles.blocks()) return run_sweeps(others, blockIdx.x - tiles.blocks());
-  const auto value = [=](int64_t r, int64_t c) {
-    const float x = h.at(r, c) + (bias == nullptr ? 0.0f : bias[c]), gradient = da.at(r, c);
-    const NormalDistribution normal = normal_distribution(x);
-    const float slope = gradient * (normal.cumulative + x * normal.density);
-    dh.put(r, c, slope);
-    a.put(r, c, x * normal.cumulative);
-    return slope;
+  const float missing = missing_bias(tiles, bias);
+  struct Pair {
+    float h, da;
   };
-  for_columns(tiles, blockIdx.x, sums, value, [=](int64_t c, float sum) { db[c] += sum; });
+  for_columns<4>(
+      tiles, blockIdx.x, sums,
+      [=](int64_t r, int64_t c) {
+        return Pair{h.at(r, c), da.at(r, c)};
+      },
+      [=](int64_t r, int64_t c, const Pair& before) {
+        const float x = before.h + missing;
+        const NormalDistribution normal = normal_distribution(x);
+        const float slope = before.da * (normal.cumulative + x * normal.density);
+        dh.put(r, c, slope);
+        a.put(r, c, x * normal.cumulative);
+        return slope;
+      },
+      [=](int64_t c, float sum) { db[c] += sum; });
 }
 
 // C = A B; `rounded` as in Product.
@@ -73,17 +81,44 @@ Product product(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand
   return p;
 }
 
-// In memory for fp32; what products leave there need not be aligned as what they read.
-Hidden hidden_in(float* memory, bool rounded, int64_t width) {
-  return rounded ? Hidden{nullptr, reinterpret_cast<bf16*>(memory), width} : Hidden{memory, nullptr, width};
-}
-Hidden rounded_hidden(Operands& operands, int64_t rows, int64_t width) {
-  return {nullptr, operands.room(rows, width), Operands::padded_row(width)};
-}
-
 // dw += dy^T x.
 void add_weight_gradient(const LinearShape& s, const Operand& dy, const Operand& x, float* dw) {
   multiply({1, s.out, s.in, s.rows, dy.transpose(), x, dw, weight_matrix(s, dw).row, 0, true});
+}
+
+// In memory for fp32; what products leave there need not be aligned as what they read.
+template <class T>
+Hidden<T> hidden_in(float* memory, int64_t width) {
+  return {reinterpret_cast<T*>(memory), width};
+}
+// As products read it.
+Hidden<bf16> room_for(Operands& operands, int64_t rows, int64_t width) {
+  return {operands.room(rows, width), Operands::padded_row(width)};
+}
+
+// x w1^T, with its bias in fp32.
+template <class T>
+void multiply_first(const LinearShape& s, const Operand& x, const Operand& w1, const float* b1, const Hidden<T>& h) {
+  Product p = product(s.rows, s.out, s.in, x, w1.transpose(), h.data, sizeof(T) == 2);
+  if (sizeof(T) == 4) p.bias = b1;
+  multiply(p);
+}
+
+template <class T>
+void launch_forward(int64_t rows, int64_t width, const Hidden<T>& h, const float* b1, const Hidden<T>& a) {
+  const RowTiles tiles(rows, width);
+  LAUNCH_AS("mlp_forward_kernel", mlp_forward_kernel<T>, blocks_for(tiles.blocks(), 1), kThreads, for_columns_bytes(),
+            stream(), tiles, h, sizeof(T) == 2 ? b1 : nullptr, a);
+}
+
+template <class T>
+void launch_backward(Operands& operands, int64_t rows, int64_t width, const Hidden<T>& h, const float* b1,
+                     const Hidden<T>& da, const Hidden<T>& dh, const Hidden<T>& a, float* db1) {
+  const RowTiles tiles(rows, width);
+  const ColumnSums sums = operands.sums(tiles);
+  const Sweeps others = operands.take_sweeps();
+  LAUNCH_AS("mlp_backward_kernel", mlp_backward_kernel<T>, blocks_for(tiles.blocks() + others.blocks(), 1), kThreads,
+            for_columns_bytes(), stream(), tiles, h, sizeof(T) == 2 ? b1 : nullptr, da, dh, a, sums, db1, others);
 }
 
 }  // namespace
@@ -91,21 +126,25 @@ void add_weight_gradient(const LinearShape& s, const Operand& dy, const Operand&
 void mlp_forward(const LinearShape& first, const LinearShape& second, const float* x, const float* w1, const float* b1,
                  const float* w2, const float* b2, float* h, float* y) {
   const int64_t rows = first.rows, hidden = first.out;
-  const bool rounded = first.precision == Precision::bf16;
   Operands operands(first.precision);
   const Operand in = operands.read(contiguous(x, rows, first.in));
   const Operand one = operands.read(weight_matrix(first, w1)), two = operands.read(weight_matrix(second, w2));
   operands.prepare();
+  const bool rounded = first.precision == Precision::bf16;
   const Workspace<float> unkept(h == nullptr ? rows * hidden : 0), plain(rounded ? 0 : rows * hidden);
-  const Hidden before = hidden_in(h == nullptr ? unkept.data() : h, rounded, hidden);
-  Product p = product(rows, hidden, first.in, in, one.transpose(), before.data(), rounded);
-  if (!rounded) p.bias = b1;
-  multiply(p);
-  const Hidden a = rounded ? rounded_hidden(operands, rows, hidden) : hidden_in(plain.data(), false, hidden);
-  const RowTiles tiles(rows, hidden);
-  LAUNCH(mlp_forward_kernel, blocks_for(tiles.blocks(), 1), kThreads, for_columns_bytes(), stream(), tiles, before,
-         rounded ? b1 : nullptr, a);
-  p = product(rows, second.out, hidden, a.operand(), two.transpose(), y, false);
+  float* const before = h == nullptr ? unkept.data() : h;
+  Operand activations = {};
+  const auto between = [&](auto hidden_before, auto a) {
+    multiply_first(first, in, one, b1, hidden_before);
+    launch_forward(rows, hidden, hidden_before, b1, a);
+    activations = a.operand();
+  };
+  if (rounded) {
+    between(hidden_in<bf16>(before, hidden), room_for(operands, rows, hidden));
+  } else {
+    between(hidden_in<float>(before, hidden), hidden_in<float>(plain.data(), hidden));
+  }
+  Product p = product(rows, second.out, hidden, activations, two.transpose(), y, false);
   p.bias = b2;
   multiply(p);
 }
@@ -115,33 +154,34 @@ void mlp_backward(const LinearShape& first, const LinearShape& second, bool reco
                   float* dw1, float* db1, float* dw2, float* db2) {
   const int64_t rows = first.rows, hidden = first.out;
   if (rows == 0) return;
-  const bool rounded = first.precision == Precision::bf16;
   Operands operands(first.precision);
   const Operand gradient = operands.read(contiguous(dy, rows, second.out), {db2, second.out, 0});
   const Operand one = operands.read(weight_matrix(first, w1)), two = operands.read(weight_matrix(second, w2));
   const Operand in = operands.read(contiguous(x, rows, first.in));
+  const bool rounded = first.precision == Precision::bf16;
   if (rounded) operands.prepare();
-  const Hidden before = hidden_in(h, rounded, hidden), da = hidden_in(a, rounded, hidden);
-  if (recompute) {
-    Product p = product(rows, hidden, first.in, in, one.transpose(), before.data(), rounded);
-    if (!rounded) p.bias = b1;
-    multiply(p);
+  Operand slopes = {}, activations = {};
+  const auto between = [&](auto before, auto da, auto dh, auto after) {
+    if (recompute) multiply_first(first, in, one, b1, before);
+    multiply(product(rows, hidden, second.out, gradient, two, da.data, sizeof *da.data == 2));
+    launch_backward(operands, rows, hidden, before, b1, da, dh, after, db1);
+    slopes = dh.operand();
+    activations = after.operand();
+  };
+  if (rounded) {
+    between(hidden_in<bf16>(h, hidden), hidden_in<bf16>(a, hidden), room_for(operands, rows, hidden),
+            room_for(operands, rows, hidden));
+  } else {
+    const Hidden<float> before = hidden_in<float>(h, hidden), da = hidden_in<float>(a, hidden);
+    between(before, da, before, da);
   }
-  multiply(product(rows, hidden, second.out, gradient, two, da.data(), rounded));
-  const RowTiles tiles(rows, hidden);
-  const Hidden dh = rounded ? rounded_hidden(operands, rows, hidden) : before;
-  const Hidden activations = rounded ? rounded_hidden(operands, rows, hidden) : da;
-  const ColumnSums sums = operands.sums(tiles);
-  const Sweeps others = operands.take_sweeps();
-  LAUNCH(mlp_backward_kernel, blocks_for(tiles.blocks() + others.blocks(), 1), kThreads, for_columns_bytes(), stream(),
-         tiles, before, rounded ? b1 : nullptr, da, dh, activations, sums, db1, others);
-  add_weight_gradient(second, gradient, activations.operand(), dw2);
+  add_weight_gradient(second, gradient, activations, dw2);
   if (dx != nullptr) {
-    Product p = product(rows, first.in, hidden, dh.operand(), one, dx, false);
+    Product p = product(rows, first.in, hidden, slopes, one, dx, false);
     p.add = add;
     multiply(p);
   }
-  add_weight_gradient(first, dh.operand(), in, dw1);
+  add_weight_gradient(first, slopes, in, dw1);
 }
 
 }  // namespace entangle::gpu

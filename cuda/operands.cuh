@@ -57,10 +57,14 @@ struct Sweeps {
 };
 
 __device__ inline void run_sweep(const Sweep& s, int64_t block) {
-  for_columns(
-      s.tiles, block, s.sums,
-      [&](int64_t r, int64_t c) {
-        const float value = s.from.data[r / s.from.rows * s.from.matrix + r % s.from.rows * s.from.row + c];
+  // Where a row begins: what one matrix needs no division for.
+  const auto row = [&](int64_t r) {
+    const unsigned in_all = static_cast<unsigned>(r), rows = static_cast<unsigned>(s.from.rows);
+    return s.from.matrices == 1 ? r * s.from.row : in_all / rows * s.from.matrix + in_all % rows * s.from.row;
+  };
+  for_columns<8>(
+      s.tiles, block, s.sums, [&](int64_t r, int64_t c) { return s.from.data[row(r) + c]; },
+      [&](int64_t r, int64_t c, float value) {
         if (s.rounded != nullptr) s.rounded[r * s.to_row + c] = to_bf16(value);
         if (s.copied != nullptr) s.copied[r * s.to_row + c] = value;
         return value;

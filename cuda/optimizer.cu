@@ -29,15 +29,23 @@ __global__ void adamw_kernel(int64_t n, AdamWStep s, const double* squares, floa
   const float clip = s.clip_norm > 0 && norm > s.clip_norm ? s.clip_norm / norm : 1.0f;
   const float shrink = 1.0f - s.lr * s.decay, step = s.lr / s.correction1;
   const float root_correction = 1.0f / sqrtf(s.correction2);
-  for_elements(n, [=](int64_t i) {
-    const float gradient = g[i] * clip;
-    const float first = s.beta1 * m[i] + (1.0f - s.beta1) * gradient;
-    const float second = s.beta2 * v[i] + (1.0f - s.beta2) * gradient * gradient;
-    w[i] = w[i] * shrink - step * first / (sqrtf(second) * root_correction + s.eps);
-    m[i] = first;
-    v[i] = second;
-    g[i] = 0;
-  });
+  struct Element {
+    float w, g, m, v;
+  };
+  for_elements(
+      n,
+      [=](int64_t i) {
+        return Element{w[i], g[i], m[i], v[i]};
+      },
+      [=](int64_t i, const Element& at) {
+        const float gradient = at.g * clip;
+        const float first = s.beta1 * at.m + (1.0f - s.beta1) * gradient;
+        const float second = s.beta2 * at.v + (1.0f - s.beta2) * gradient * gradient;
+        w[i] = at.w * shrink - step * first / (sqrtf(second) * root_correction + s.eps);
+        m[i] = first;
+        v[i] = second;
+        g[i] = 0;
+      });
 }
 
 __global__ void sum_squares_kernel(int64_t n, const float* g, double* partial, unsigned* counts, double* out) {

@@ -26,7 +26,9 @@ __device__ inline int64_t place_in_patches(const PatchShape& s, int64_t i) {
 __global__ void patchify_forward_kernel(PatchShape s, const float* images, float* y) {
   const int64_t n = s.channels * s.image * s.image;
   for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
-    for_elements(n, [=](int64_t i) { y[b * n + place_in_patches(s, i)] = images[b * n + i]; });
+    for_elements(
+        n, [=](int64_t i) { return images[b * n + i]; },
+        [=](int64_t i, float value) { y[b * n + place_in_patches(s, i)] = value; });
   }
 }
 

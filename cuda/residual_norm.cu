@@ -31,9 +31,15 @@ __global__ void residual_norm_forward_kernel(ResidualNormShape s, const int64_t*
   const int64_t r = row_of_warp(), width = s.width;
   if (r >= s.batch * s.tokens) return;  // a whole warp
   const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
-  for (int64_t c = lane_index(); c < width; c += kWarp) {
-    sum[r * width + c] = added < 0 ? x[r * width + c] : x[r * width + c] + s.scale * branch[added * width + c];
-  }
+  struct Column {
+    float x, branch;
+  };
+  for_row(
+      width,
+      [=](int64_t c) {
+        return Column{x[r * width + c], added < 0 ? 0.0f : branch[added * width + c]};
+      },
+      [=](int64_t c, const Column& at) { sum[r * width + c] = at.x + s.scale * at.branch; });
   if (normed < 0) return;
   // Each lane reads what it wrote itself.
   const RowStatistics row = normalise_row(width, s.eps, sum + r * width, w, b, norm + normed * width);
@@ -43,31 +49,35 @@ __global__ void residual_norm_forward_kernel(ResidualNormShape s, const int64_t*
   }
 }
 
-__global__ void residual_norm_backward_kernel(ResidualNormShape s, NormBlocks blocks, const int64_t* from,
-                                              const int64_t* to, const float* sum, const float* w, const float* mean,
-                                              const float* rstd, const float* dnorm, float* dsum, bool add,
-                                              float* dbranch, bool add_branch, float* partial, unsigned* counts,
-                                              float* dw, float* db) {
+__global__ void __launch_bounds__(NormBlocks::kWarps* kWarp, 2)
+    residual_norm_backward_kernel(ResidualNormShape s, NormBlocks blocks, const int64_t* from, const int64_t* to,
+                                  const float* sum, const float* w, const float* mean, const float* rstd,
+                                  const float* dnorm, float* dsum, bool add, float* dbranch, bool add_branch,
+                                  float* partial, unsigned* counts, float* dw, float* db) {
   const int64_t width = s.width;
-  const auto row = [=](int64_t r) {
+  backward_block(blocks, partial, counts, dw, db, [=](int64_t r) {
     const int64_t added = kept_row(from, r, s.tokens), normed = kept_row(to, r, s.tokens);
+    NormedRow row = {sum + r * width, nullptr, {0, 0}};
+    float* const own = dsum + r * width;
     if (dnorm != nullptr && normed >= 0) {
-      backward_row(width, {mean[normed], rstd[normed]}, sum + r * width, w, dnorm + normed * width, dsum + r * width,
-                   add);
+      row.dy = dnorm + normed * width;
+      row.statistics = {mean[normed], rstd[normed]};
+      backward_row(width, row.statistics, row.x, w, row.dy, own, add);
     } else if (!add) {
-      for (int64_t c = lane_index(); c < width; c += kWarp) dsum[r * width + c] = 0;
+      for (int64_t c = lane_index(); c < width; c += kWarp) own[c] = 0;
     }
-    if (dbranch == nullptr || added < 0) return;
-    for (int64_t c = lane_index(); c < width; c += kWarp) {
-      put(dbranch + added * width + c, s.scale * dsum[r * width + c], add_branch);
-    }
-  };
-  backward_block(blocks, partial, counts, dw, db, row, [=](int64_t r, int64_t c, float* sums) {
-    const int64_t normed = kept_row(to, r, s.tokens);
-    if (normed < 0) return;
-    const float g = dnorm[normed * width + c];
-    sums[0] += g * ((sum[r * width + c] - mean[normed]) * rstd[normed]);
-    sums[1] += g;
+    if (dbranch == nullptr || added < 0) return row;
+    float* const branch = dbranch + added * width;
+    struct Column {
+      float own, before;
+    };
+    for_row(
+        width,
+        [=](int64_t c) {
+          return Column{own[c], add_branch ? branch[c] : 0.0f};
+        },
+        [=](int64_t c, const Column& at) { branch[c] = at.before + s.scale * at.own; });
+    return row;
   });
 }
 
@@ -85,8 +95,8 @@ void residual_norm_backward(const ResidualNormShape& s, const int64_t* from, con
                             bool add, float* dbranch, bool add_branch, float* dw, float* db) {
   const NormBlocks blocks(s.batch * s.tokens, s.width);
   const Workspace<float> partial(dnorm == nullptr ? 0 : blocks.places());
-  LAUNCH(residual_norm_backward_kernel, blocks_for(blocks.count, 1), NormBlocks::kWarps * kWarp, shared_bytes<int>(1),
-         stream(), s, blocks, from, to, sum, w, mean, rstd, dnorm, dsum, add, dbranch, add_branch,
+  LAUNCH(residual_norm_backward_kernel, blocks_for(blocks.count, 1), NormBlocks::kWarps * kWarp, norm_bytes(), stream(),
+         s, blocks, from, to, sum, w, mean, rstd, dnorm, dsum, add, dbranch, add_branch,
          dnorm == nullptr ? nullptr : partial.data(), blocks.counts(), dw, db);
 }
 

@@ -30,6 +30,9 @@ struct RowTiles {
   int64_t counts() const { return tiles * tree_counts(chunks); }
 };
 
+// The lane's column in the block's tile, which may lie behind the last one.
+__device__ inline int64_t column_of(const RowTiles& t, int64_t block) { return block % t.tiles * kWarp + lane_index(); }
+
 // Where the sums of the columns are formed. partial null: they are not wanted.
 struct ColumnSums {
   float* partial;  // RowTiles::places()
@@ -44,20 +47,31 @@ struct ColumnSums {
         counts_of_tile(tree_counts(t.chunks)) {}
 };
 
-// Calls value(r, c), which returns what column c adds up, for the elements that block `block` of a matrix's has; then
-// write(c, sum) for every column of the tile, by the last of its chunks' blocks.
-template <class Value, class Write>
-__device__ void for_columns(const RowTiles& t, int64_t block, const ColumnSums& sums, const Value& value,
+// For the elements that block `block` of a matrix's has, sums use(r, c, load(r, c)) by columns; then calls write(c, sum) for
+// every column of the tile, by the last of its chunks' blocks. A warp has the loads of kBatch rows in flight, since they come
+// ahead of what `use` stores.
+template <int kBatch, class Load, class Use, class Write>
+__device__ void for_columns(const RowTiles& t, int64_t block, const ColumnSums& sums, const Load& load, const Use& use,
                             const Write& write) {
   Shared shared;
   float* of_warps = shared.take<float>(kThreads);
   int* flag = shared.take<int>(1);
-  const int64_t tile = block % t.tiles, chunk = block / t.tiles, c = tile * kWarp + lane_index();
-  const int64_t first = chunk * t.per_chunk, last = first + t.per_chunk < t.rows ? first + t.per_chunk : t.rows;
+  const int64_t tile = block % t.tiles, chunk = block / t.tiles, c = column_of(t, block);
+  const int64_t first = chunk * t.per_chunk, end = first + t.per_chunk < t.rows ? first + t.per_chunk : t.rows;
+  const int64_t last = c < t.width ? end : first;  // a lane without a column has no rows
   float sum = 0;
-  UNROLL_BY(4)
-  for (int64_t r = first + warp_index(); r < last; r += warps_in_block()) {
-    if (c < t.width) sum += value(r, c);
+  for (int64_t begin = first + warp_index(); begin < last; begin += kBatch * warps_in_block()) {
+    decltype(load(begin, c)) values[kBatch];
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t r = begin + k * warps_in_block();
+      if (r < last) values[k] = load(r, c);
+    }
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t r = begin + k * warps_in_block();
+      if (r < last) sum += use(r, c, values[k]);
+    }
   }
   if (sums.partial == nullptr) return;
   of_warps[threadIdx.x] = sum;

@@ -62,7 +62,8 @@ __global__ void fill_kernel(int64_t n, uint32_t word, uint32_t* to) {
 }
 
 __global__ void add_kernel(int64_t n, const float* from, float* to) {
-  for_elements(n, [=](int64_t i) { to[i] += from[i]; });
+  for_elements(
+      n, [=](int64_t i) { return to[i] + from[i]; }, [=](int64_t i, float sum) { to[i] = sum; });
 }
 
 }  // namespace

@@ -19,11 +19,14 @@ __global__ void tokens_forward_kernel(TokensShape s, const float* patches, const
                                       const float* position, float* y) {
   const int64_t n = s.tokens * s.width;
   for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
-    for_elements(n, [=](int64_t i) {
-      const int64_t c = i % s.width, t = i / s.width;
-      const float value = t == 0 ? class_token[c] : patches[b * (n - s.width) + i - s.width];
-      y[b * n + i] = position == nullptr ? value : value + position[t * s.position_row + c];
-    });
+    for_elements(
+        n,
+        [=](int64_t i) {
+          const int64_t c = i % s.width, t = i / s.width;
+          const float value = t == 0 ? class_token[c] : patches[b * (n - s.width) + i - s.width];
+          return position == nullptr ? value : value + position[t * s.position_row + c];
+        },
+        [=](int64_t i, float value) { y[b * n + i] = value; });
   }
 }
 
