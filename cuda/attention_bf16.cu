@@ -187,6 +187,7 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp, 2)
   bf16* strip = shared.take<bf16>(kAttentionWarps * kTileRows * plan.strip_pitch);
   strip += warp_index() * kTileRows * plan.strip_pitch;
   const Sources from = {plan, qkv + plan.qkv_offset(pair)};
+  prefetch_rows(from.q());
   operands.stage_tables(plan, {key_v, key_h}, {value_v, value_h});
   if (!kChunked) operands.stage(plan, from, 0);
   __syncthreads();
@@ -305,16 +306,16 @@ struct BackwardPair {
 
   __device__ __forceinline__ void queries_to_strip(int first) const {
     FragmentA rows[kD];
-    load_rows<kD>(from.q(), first, rows);
+    load_rows<kD, 1>(from.q(), first, rows);
     store_tile<kD>(plan, rows, strip);
   }
 
   // Also leaves the terms in the scratch memory for the keys' part.
   __device__ __forceinline__ void load_tile(QueryTile& tile) const {
-    load_rows<kD>(dy, tile.first, tile.dy);
+    load_rows<kD, 1>(dy, tile.first, tile.dy);
     if (kE > 0) {
       FragmentA rows[kD];
-      load_rows<kD>(from.q(), tile.first, rows);
+      load_rows<kD, 1>(from.q(), tile.first, rows);
       shifted_terms<kD, kE>(plan, tile.first, rows, operands.key_table, strip, tile.terms);
       shifted_terms<kD, kE>(plan, tile.first, tile.dy, operands.value_table, strip, tile.dterms);
     }
@@ -440,13 +441,21 @@ struct BackwardPair {
     stage_rows<kD>(from.q(), first, plan.chunk, Layout::kJoined, queries);
     stage_rows<kD>(dy, first, plan.chunk, Layout::kJoined, dys);
     constexpr int kWords = at_least_one(Layout::kSlots / 2);
-    for (int i = threadIdx.x; i < plan.chunk * kWords * (kE > 0); i += kAttentionWarps * kWarp) {
-      const int r = i / kWords, e = i % kWords * 2, at = r * Layout::kJoined + Layout::kWidth + e;
-      const int from_row = (first + r) * Layout::kSlots + e;
-      const bool exists = first + r < plan.tiles * kTileRows;
-      store_word(queries + at, exists ? load_word(scratch.terms + from_row) : 0);
-      store_word(dys + at, exists ? load_word(scratch.dterms + from_row) : 0);
-    }
+    struct Words {
+      uint32_t term, dterm;
+    };
+    walk<8>(
+        static_cast<int>(threadIdx.x), plan.chunk * kWords * (kE > 0), kAttentionWarps * kWarp,
+        [&](int i) {
+          const int r = first + i / kWords, at = r * Layout::kSlots + i % kWords * 2;
+          if (r >= plan.tiles * kTileRows) return Words{0, 0};
+          return Words{load_word(scratch.terms + at), load_word(scratch.dterms + at)};
+        },
+        [&](int i, const Words& words) {
+          const int at = i / kWords * Layout::kJoined + Layout::kWidth + i % kWords * 2;
+          store_word(queries + at, words.term);
+          store_word(dys + at, words.dterm);
+        });
   }
 
   // What a warp has of a tile of keys: values and slots in registers, the keys in its strip.
@@ -456,9 +465,9 @@ struct BackwardPair {
   };
 
   __device__ __forceinline__ void load_tile(KeyTile& tile) const {
-    load_rows<kD>(from.k(), tile.first, tile.values);
+    load_rows<kD, 1>(from.k(), tile.first, tile.values);
     store_tile<kD>(plan, tile.values, strip);
-    load_rows<kD>(from.v(), tile.first, tile.values);
+    load_rows<kD, 1>(from.v(), tile.first, tile.values);
     const PositionPair at(plan, tile.first);
     UNROLL
     for (int n = 0; n < kE; ++n) {
@@ -498,10 +507,10 @@ struct BackwardPair {
   __device__ __forceinline__ void stage_buckets(const bf16* sums, int first, int count) const {
     const int words = plan.places / 2;
     __syncthreads();  // the strips have been read
-    for (int i = threadIdx.x; i < count * words; i += kAttentionWarps * kWarp) {
-      const int r = i / words, b = i % words * 2;
-      store_word(strips + r * plan.strip_pitch + b, load_word(sums + (first + r) * plan.places + b));
-    }
+    walk<3>(
+        static_cast<int>(threadIdx.x), count * words, kAttentionWarps * kWarp,
+        [&](int i) { return load_word(sums + (first + i / words) * plan.places + i % words * 2); },
+        [&](int i, uint32_t word) { store_word(strips + i / words * plan.strip_pitch + i % words * 2, word); });
     __syncthreads();
   }
 
@@ -615,6 +624,8 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp, 2)
                                                  {plan, dy + plan.y_offset(pair), plan.y_row, plan.aligned_dy},
                                                  {plan, Layout::kSlots, scratch}};
     float* dq = dqkv + plan.qkv_offset(pair);
+    prefetch_rows(work.from.q());
+    prefetch_rows(work.dy);
     __syncthreads();  // the last pair's queries have been read
     work.operands.stage_tables(plan, {key_v, key_h}, {value_v, value_h});
     if (!kChunked) work.operands.stage(plan, work.from, 0);

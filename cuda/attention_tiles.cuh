@@ -118,11 +118,10 @@ struct SourceRows {
     if (vector) return *reinterpret_cast<const FourFloats*>(data + r * stride + c);
     return {{at(r, c), at(r, c + 1), at(r, c + 2), at(r, c + 3)}};
   }
-  __device__ uint32_t word(int r, int c) const {
-    if (r >= plan.tokens || c >= plan.width) return 0;
-    if (!vector) return pack_bf16(at(r, c), at(r, c + 1));
-    const TwoFloats two = *reinterpret_cast<const TwoFloats*>(data + r * stride + c);
-    return pack_bf16(two.value[0], two.value[1]);
+  __device__ TwoFloats two(int r, int c) const {
+    if (r >= plan.tokens || c >= plan.width) return {};
+    if (vector) return *reinterpret_cast<const TwoFloats*>(data + r * stride + c);
+    return {{at(r, c), at(r, c + 1)}};
   }
 };
 
@@ -165,15 +164,30 @@ struct TargetRows {
 
 // ---------------------------------------------------------------------------------------- shared memory, by the block
 
-// to[r, 0 .. 16 kD) = rows first + r, rounded.
+// Has all rows on their way, for when they are read by a warp that cannot have many loads in flight.
+__device__ __forceinline__ void prefetch_rows(const SourceRows& from) {
+  const int lines = (from.plan.width + 31) / 32;
+  for (int i = static_cast<int>(threadIdx.x); i < from.plan.tokens * lines; i += kAttentionWarps * kWarp) {
+    prefetch_line(from.data + i / lines * from.stride + i % lines * 32);
+  }
+}
+
+// to[r, 0 .. 16 kD) = rows first + r, rounded: a thread has every kStep-th row of four columns, kBatch loads in flight.
 template <int kD>
 __device__ __forceinline__ void stage_rows(const SourceRows& from, int first, int rows, int pitch, bf16* to) {
-  constexpr int kGroups = 4 * kD;
-  UNROLL_BY(4)
-  for (int i = threadIdx.x; i < rows * kGroups; i += kAttentionWarps * kWarp) {
-    const int r = i / kGroups, c = i % kGroups * 4;
-    const FourFloats four = from.four(first + r, c);
-    store_words(to + r * pitch + c, pack_bf16(four.value[0], four.value[1]), pack_bf16(four.value[2], four.value[3]));
+  constexpr int kGroups = 4 * kD, kStep = kAttentionWarps * kWarp / kGroups, kBatch = 8;
+  const int c = static_cast<int>(threadIdx.x) % kGroups * 4;
+  UNROLL_BY(1)
+  for (int begin = static_cast<int>(threadIdx.x) / kGroups; begin < rows; begin += kBatch * kStep) {
+    FourFloats four[kBatch];
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) four[k] = from.four(first + begin + k * kStep, c);
+    UNROLL
+    for (int k = 0; k < kBatch; ++k) {
+      if (begin + k * kStep >= rows) break;
+      store_words(to + (begin + k * kStep) * pitch + c, pack_bf16(four[k].value[0], four[k].value[1]),
+                  pack_bf16(four[k].value[2], four[k].value[3]));
+    }
   }
 }
 
@@ -193,31 +207,46 @@ template <int kD>
 __device__ __forceinline__ void stage_table(const TilePlan& plan, const float* vertical, const float* horizontal,
                                             int pitch, bf16* to) {
   constexpr int kWords = 8 * kD;
-  for (int i = threadIdx.x; i < plan.places * kWords; i += kAttentionWarps * kWarp) {
-    const int b = i / kWords, c = i % kWords * 2;
-    float two[2] = {};
-    UNROLL
-    for (int k = 0; k < 2 && c + k < plan.width; ++k) {
-      if (b == plan.class_place()) two[k] = vertical[c + k] + horizontal[c + k];
-      if (b >= plan.class_place()) continue;
-      const int row = (b < plan.span ? b : b - plan.span) + 1 + plan.skip;
-      two[k] = (b < plan.span ? vertical : horizontal)[row * plan.width + c + k];
-    }
-    store_word(to + b * pitch + c, pack_bf16(two[0], two[1]));
-  }
+  // Columns c and c + 1 of a row that adds up one of each table, of which one may be missing.
+  struct Pair {
+    TwoFloats vertical, horizontal;
+  };
+  const auto two = [&](const float* table, int row, int c) {
+    const float* at = table + row * plan.width + c;
+    return TwoFloats{{row < 0 || c >= plan.width ? 0.0f : at[0], row < 0 || c + 1 >= plan.width ? 0.0f : at[1]}};
+  };
+  walk<4>(
+      static_cast<int>(threadIdx.x), plan.places * kWords, kAttentionWarps * kWarp,
+      [&](int i) {
+        const int b = i / kWords, c = i % kWords * 2, first = 1 + plan.skip;
+        const int both = b == plan.class_place() ? 0 : -1;
+        const bool is_place = b < plan.class_place(), is_vertical = is_place && b < plan.span;
+        return Pair{two(vertical, is_vertical ? b + first : both, c),
+                    two(horizontal, is_place && !is_vertical ? b - plan.span + first : both, c)};
+      },
+      [&](int i, const Pair& of) {
+        store_word(to + i / kWords * pitch + i % kWords * 2, pack_bf16(of.vertical.value[0] + of.horizontal.value[0],
+                                                                       of.vertical.value[1] + of.horizontal.value[1]));
+      });
 }
 
 // ---------------------------------------------------------------------------------------------------- tiles, by a warp
 
-// Rows first .. first + 15 as kD steps of A.
-template <int kD>
+// Rows first .. first + 15 as kD steps of A. The loads of kBatch steps are in flight before the first is rounded.
+template <int kD, int kBatch = kD>
 __device__ __forceinline__ void load_rows(const SourceRows& from, int first, FragmentA* a) {
   const int g = lane_index() / 4, t = lane_index() % 4;
   UNROLL
-  for (int step = 0; step < kD; ++step) {
+  for (int begin = 0; begin < 4 * kD; begin += 4 * kBatch) {
+    TwoFloats two[4 * kBatch];
     UNROLL
-    for (int w = 0; w < 4; ++w) {
-      a[step].word[w] = from.word(first + g + w % 2 * 8, 16 * step + 2 * t + w / 2 * 8);
+    for (int i = 0; i < 4 * kBatch; ++i) {
+      const int word = begin + i;
+      two[i] = from.two(first + g + word % 2 * 8, word / 4 * 16 + 2 * t + word / 2 % 2 * 8);
+    }
+    UNROLL
+    for (int i = 0; i < 4 * kBatch; ++i) {
+      a[(begin + i) / 4].word[i % 4] = pack_bf16(two[i].value[0], two[i].value[1]);
     }
   }
 }

@@ -134,50 +134,54 @@ __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWar
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
 __device__ inline int warps_in_block() { return static_cast<int>(blockDim.x) / kWarp; }
 
-// Elementwise kernels: a block covers kPerBlock adjacent elements, a thread every kThreads-th of them. Loads are
-// coalesced at any alignment, and several are in flight. Calls f(i) for this thread's elements of 0 .. n-1.
-inline constexpr int kThreads = 256, kPerBlock = 4 * kThreads;
-
-template <class F>
-__device__ inline void for_elements(int64_t n, F f) {
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kPerBlock + threadIdx.x;
-  for (int k = 0; k < kPerBlock / kThreads; ++k) {
-    const int64_t i = first + k * kThreads;
-    if (i < n) f(i);
-  }
+// Brings the line at an address into the L2 cache, and waits for nothing.
+__device__ inline void prefetch_line([[maybe_unused]] const void* address) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
 }
 
-// The same with use(i, load(i)): all of a thread's loads come ahead of what `use` stores, and are in flight together.
-template <class Load, class Use>
-__device__ inline void for_elements(int64_t n, const Load& load, const Use& use) {
-  constexpr int kBatch = kPerBlock / kThreads;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kPerBlock + threadIdx.x;
-  decltype(load(first)) values[kBatch];
-  UNROLL
-  for (int k = 0; k < kBatch; ++k) {
-    if (first + k * kThreads < n) values[k] = load(first + k * kThreads);
-  }
-  UNROLL
-  for (int k = 0; k < kBatch; ++k) {
-    if (first + k * kThreads < n) use(first + k * kThreads, values[k]);
-  }
-}
-
-// A warp walks a row: calls use(c, load(c)) for this lane's columns, every kWarp-th of them. Several loads are in flight, since
-// they come ahead of what `use` stores.
-template <int kBatch = 8, class Load, class Use>
-__device__ inline void for_row(int64_t width, const Load& load, const Use& use) {
-  for (int64_t first = lane_index(); first < width; first += kBatch * kWarp) {
+// Calls use(i, load(i)) for i = begin, begin + step, ... below end. The loads of kBatch elements come ahead of what `use`
+// stores, and are in flight together: a compiler must not move a load past a store that may be to the same place, and the
+// processor waits at the first use of what is not there yet.
+template <int kBatch, class Index, class Load, class Use>
+__device__ inline void walk(Index begin, Index end, Index step, const Load& load, const Use& use) {
+  for (Index first = begin; first < end; first += kBatch * step) {
     decltype(load(first)) values[kBatch];
     UNROLL
     for (int k = 0; k < kBatch; ++k) {
-      if (first + k * kWarp < width) values[k] = load(first + k * kWarp);
+      if (first + k * step < end) values[k] = load(first + k * step);
     }
     UNROLL
     for (int k = 0; k < kBatch; ++k) {
-      if (first + k * kWarp < width) use(first + k * kWarp, values[k]);
+      if (first + k * step < end) use(first + k * step, values[k]);
     }
   }
+}
+
+// Elementwise kernels: a block covers kPerBlock adjacent elements, a thread every kThreads-th of them: coalesced at any
+// alignment. For this thread's elements of 0 .. n-1: f(i), which loads nothing, or use(i, load(i)).
+inline constexpr int kThreads = 256, kPerBlock = 4 * kThreads;
+
+__device__ inline int64_t first_element() { return static_cast<int64_t>(blockIdx.x) * kPerBlock + threadIdx.x; }
+__device__ inline int64_t end_of_elements(int64_t n) {
+  const int64_t end = (static_cast<int64_t>(blockIdx.x) + 1) * kPerBlock;
+  return end < n ? end : n;
+}
+
+template <class F>
+__device__ inline void for_elements(int64_t n, const F& f) {
+  for (int64_t i = first_element(), end = end_of_elements(n); i < end; i += kThreads) f(i);
+}
+template <class Load, class Use>
+__device__ inline void for_elements(int64_t n, const Load& load, const Use& use) {
+  walk<kPerBlock / kThreads>(first_element(), end_of_elements(n), int64_t{kThreads}, load, use);
+}
+
+// A warp walks a row: use(c, load(c)) for this lane's columns, every kWarp-th of them.
+template <class Load, class Use>
+__device__ inline void for_row(int64_t width, const Load& load, const Use& use) {
+  walk<8>(static_cast<int64_t>(lane_index()), width, int64_t{kWarp}, load, use);
 }
 
 // Grid (tiles of n elements, images): a kernel walks images gridDim.y apart, which has a bound of its own.

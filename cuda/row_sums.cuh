@@ -48,8 +48,7 @@ struct ColumnSums {
 };
 
 // For the elements that block `block` of a matrix's has, sums use(r, c, load(r, c)) by columns; then calls write(c, sum) for
-// every column of the tile, by the last of its chunks' blocks. A warp has the loads of kBatch rows in flight, since they come
-// ahead of what `use` stores.
+// every column of the tile, by the last of its chunks' blocks. A warp has the loads of kBatch rows in flight.
 template <int kBatch, class Load, class Use, class Write>
 __device__ void for_columns(const RowTiles& t, int64_t block, const ColumnSums& sums, const Load& load, const Use& use,
                             const Write& write) {
@@ -58,21 +57,10 @@ __device__ void for_columns(const RowTiles& t, int64_t block, const ColumnSums& 
   int* flag = shared.take<int>(1);
   const int64_t tile = block % t.tiles, chunk = block / t.tiles, c = column_of(t, block);
   const int64_t first = chunk * t.per_chunk, end = first + t.per_chunk < t.rows ? first + t.per_chunk : t.rows;
-  const int64_t last = c < t.width ? end : first;  // a lane without a column has no rows
   float sum = 0;
-  for (int64_t begin = first + warp_index(); begin < last; begin += kBatch * warps_in_block()) {
-    decltype(load(begin, c)) values[kBatch];
-    UNROLL
-    for (int k = 0; k < kBatch; ++k) {
-      const int64_t r = begin + k * warps_in_block();
-      if (r < last) values[k] = load(r, c);
-    }
-    UNROLL
-    for (int k = 0; k < kBatch; ++k) {
-      const int64_t r = begin + k * warps_in_block();
-      if (r < last) sum += use(r, c, values[k]);
-    }
-  }
+  walk<kBatch>(
+      first + warp_index(), c < t.width ? end : first, static_cast<int64_t>(warps_in_block()),
+      [&](int64_t r) { return load(r, c); }, [&](int64_t r, const auto& value) { sum += use(r, c, value); });
   if (sums.partial == nullptr) return;
   of_warps[threadIdx.x] = sum;
   __syncthreads();

@@ -50,13 +50,15 @@ __global__ void softmax_long_kernel(int64_t rows, int64_t width, float scale, co
   float largest = -INFINITY, sum = 0;
   for (int64_t c = lane_index(); c < width; c += kWarp) largest = fmaxf(largest, scale * in[c]);
   largest = warp_max(largest);
-  for (int64_t c = lane_index(); c < width; c += kWarp) {
-    const float e = expf(scale * in[c] - largest);
-    out[c] = e;
-    sum += e;
-  }
+  for_row(
+      width, [=](int64_t c) { return expf(scale * in[c] - largest); },
+      [&](int64_t c, float e) {
+        out[c] = e;
+        sum += e;
+      });
   const float inverse = 1.0f / warp_sum(sum);
-  for (int64_t c = lane_index(); c < width; c += kWarp) out[c] *= inverse;
+  for_row(
+      width, [=](int64_t c) { return out[c] * inverse; }, [=](int64_t c, float value) { out[c] = value; });
 }
 
 __global__ void softmax_backward_kernel(int64_t rows, int64_t width, float scale, const float* y, const float* dy,
@@ -67,7 +69,10 @@ __global__ void softmax_backward_kernel(int64_t rows, int64_t width, float scale
   float mean = 0;
   for (int64_t c = lane_index(); c < width; c += kWarp) mean += p[c] * g[c];
   mean = warp_sum(mean);
-  for (int64_t c = lane_index(); c < width; c += kWarp) put(dx + r * width + c, p[c] * scale * (g[c] - mean), add);
+  float* const own = dx + r * width;
+  for_row(
+      width, [=](int64_t c) { return p[c] * scale * (g[c] - mean) + (add ? own[c] : 0.0f); },
+      [=](int64_t c, float value) { own[c] = value; });
 }
 
 }  // namespace

@@ -35,12 +35,21 @@ __global__ void tokens_backward_kernel(TokensShape s, const float* dy, float* dp
   const int64_t n = s.tokens * s.width, i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
   const int64_t c = i % s.width, t = i / s.width;
+  float* const patch = dpatches + i - s.width;
+  const int64_t patches = n - s.width;
+  struct Element {
+    float dy, before;
+  };
   float sum = 0;
-  for (int64_t b = 0; b < s.batch; ++b) {
-    const float g = dy[b * n + i];
-    if (t > 0) put(dpatches + b * (n - s.width) + i - s.width, g, add);
-    sum += g;
-  }
+  walk<8>(
+      int64_t{0}, s.batch, int64_t{1},
+      [=](int64_t b) {
+        return Element{dy[b * n + i], add && t > 0 ? patch[b * patches] : 0.0f};
+      },
+      [&](int64_t b, const Element& at) {
+        if (t > 0) patch[b * patches] = at.before + at.dy;
+        sum += at.dy;
+      });
   if (t == 0) dclass[c] += sum;
   if (dposition != nullptr) dposition[t * s.position_row + c] += sum;
 }
