@@ -543,10 +543,12 @@ struct BackwardPair {
         const int unit = base + u * kAttentionWarps, b = unit / kD * 16, column = unit % kD * 16;
         if (unit >= units) continue;
         float* to = table + (b + lane_index() / 4) * Layout::kWidth + column + lane_index() % 4 * 2;
+        const auto place = [&](int k) { return to + k % 4 / 2 * 8 * Layout::kWidth + k / 4 * 8 + k % 2; };
+        float before[8] = {};
         UNROLL
-        for (int k = 0; k < 8; ++k) {
-          put(to + k % 4 / 2 * 8 * Layout::kWidth + k / 4 * 8 + k % 2, sum[u][k / 4].value[k % 4], add || first > 0);
-        }
+        for (int k = 0; k < 8 && (add || first > 0); ++k) before[k] = *place(k);
+        UNROLL
+        for (int k = 0; k < 8; ++k) *place(k) = before[k] + sum[u][k / 4].value[k % 4];
       }
     }
   }
