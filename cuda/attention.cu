@@ -71,24 +71,21 @@ size_t backward_shared_bytes(const Plan& plan, int queries) {
          3 * shared_bytes<float>(queries * 2 * plan.half) + shared_bytes<float>(kTile * plan.tile_pitch());
 }
 
-// tile[c, k] = rows[first + c, k] for kTile rows, zeros from row `count` on.
+// to[r, c] = rows[first + r, c] for c < width and `most` rows, zeros from row `count` on; by the block.
+__device__ inline void load_rows(const float* rows, int64_t stride, int first, int count, int width, int most,
+                                 int pitch, float* to) {
+  walk<8>(
+      static_cast<int>(threadIdx.x), most * width, kWarps * kWarp,
+      [=](int i) { return first + i / width < count ? rows[(first + i / width) * stride + i % width] : 0.0f; },
+      [=](int i, float value) { to[i / width * pitch + i % width] = value; });
+}
 __device__ inline void load_tile(const float* rows, int64_t stride, int first, int count, int width, int pitch,
                                  float* tile) {
-  for (int c = warp_index(); c < kTile; c += kWarps) {
-    for (int k = lane_index(); k < width; k += kWarp) {
-      tile[c * pitch + k] = first + c < count ? rows[(first + c) * stride + k] : 0.0f;
-    }
-  }
+  load_rows(rows, stride, first, count, width, kTile, pitch, tile);
 }
-
-// to[i, d] = rows[first + i, d] for the block's queries, zeros from row `count` on.
 template <int kRows>
 __device__ void load_queries(const Plan& plan, const float* rows, int64_t stride, int first, float* to) {
-  for (int i = warp_index(); i < kRows * kWarps; i += kWarps) {
-    for (int d = lane_index(); d < plan.width; d += kWarp) {
-      to[i * plan.width + d] = first + i < plan.tokens ? rows[(first + i) * stride + d] : 0.0f;
-    }
-  }
+  load_rows(rows, stride, first, plan.tokens, plan.width, kRows * kWarps, plan.width, to);
 }
 
 // out[i, c] = queries[i] . rows[c] for the block's queries and c < count; a lane takes a row of the tile.
@@ -141,7 +138,10 @@ __device__ void add_outer(const Plan& plan, const float* factors, int pitch, int
         const float value = queries[i * plan.width + d];
         for (int k = 0; k < 4; ++k) sum[k] += factors[i * pitch + c + k] * value;
       }
-      for (int k = 0; k < 4 && c + k < count; ++k) put(out + (c + k) * stride + d, sum[k], add);
+      float* const to = out + c * stride + d;
+      walk<4>(
+          0, count - c < 4 ? count - c : 4, 1, [=](int k) { return add ? to[k * stride] : 0.0f; },
+          [&](int k, float before) { to[k * stride] = before + sum[k]; });
     }
   }
 }
