@@ -54,9 +54,9 @@ __global__ void sum_squares_kernel(int64_t n, const float* g, double* partial, u
   int* flag = shared.take<int>(1);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   double sum = 0;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
-    sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-  }
+  walk<8>(
+      static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, n, stride, [=](int64_t i) { return g[i]; },
+      [&](int64_t, float value) { sum += static_cast<double>(value) * static_cast<double>(value); });
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
   sum_over_blocks(blockIdx.x, gridDim.x, 1, partial, counts, flag, [=](int64_t, double total) { *out = total; });
