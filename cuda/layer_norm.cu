@@ -7,7 +7,7 @@
 // Preconditions. width > 0; dw and db hold gradients; dx does when `add`.
 // Launch. A warp per row, which is read again from the L1 cache.
 //   forward: kRowsPerBlock rows in a block.
-//   backward: 8 warps, at most 256 blocks of neighbouring rows. 32 rows at a time, the warps make dx of a row each, then
+//   backward: 8 warps, at most 256 blocks of neighbouring rows. 16 rows at a time, the warps make dx of a row each, then
 //   the threads sum a column each from the L1 cache; the blocks' sums are added as in block_sums.cuh.
 // Numerics. fp32. Variance about the mean, in a second pass: no cancellation. dw and db: blocks of rows that depend on
 // the shape only, added in a fixed order: the same bits always.

@@ -30,6 +30,10 @@ struct Hidden {
   Operand operand() const { return {data, sizeof(T) == 2 ? CUDA_R_16BF : CUDA_R_32F, row, 0, false}; }
 };
 
+// Loads in flight: 32 bytes' worth a lane.
+template <class T>
+constexpr int kInFlight = static_cast<int>(32 / sizeof(T));
+
 // What is missing in the column of h that the lane has; bias: null when h has it.
 __device__ inline float missing_bias(const RowTiles& tiles, const float* bias) {
   const int64_t c = column_of(tiles, blockIdx.x);
@@ -39,7 +43,7 @@ __device__ inline float missing_bias(const RowTiles& tiles, const float* bias) {
 template <class T>
 __global__ void mlp_forward_kernel(RowTiles tiles, Hidden<T> h, const float* bias, Hidden<T> a) {
   const float missing = missing_bias(tiles, bias);
-  for_columns<8>(
+  for_columns<kInFlight<T>>(
       tiles, blockIdx.x, ColumnSums(), [=](int64_t r, int64_t c) { return h.at(r, c); },
       [=](int64_t r, int64_t c, float before) {
         const float x = before + missing;
@@ -74,10 +78,14 @@ __global__ void mlp_backward_kernel(RowTiles tiles, Hidden<T> h, const float* bi
       [=](int64_t c, float sum) { db[c] += sum; });
 }
 
-// C = A B; `rounded` as in Product.
-Product product(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, void* c, bool rounded) {
-  Product p = {1, m, n, k, a, b, c, n, 0};
-  p.rounded = rounded;
+// C = A B.
+Product product(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, float* c) {
+  return {1, m, n, k, a, b, c, n, 0};
+}
+template <class T>
+Product product(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const Hidden<T>& c) {
+  Product p = {1, m, n, k, a, b, c.data, c.row, 0};
+  p.rounded = sizeof(T) == 2;
   return p;
 }
 
@@ -86,10 +94,11 @@ void add_weight_gradient(const LinearShape& s, const Operand& dy, const Operand&
   multiply({1, s.out, s.in, s.rows, dy.transpose(), x, dw, weight_matrix(s, dw).row, 0, true});
 }
 
-// In memory for fp32; what products leave there need not be aligned as what they read.
+// In memory for fp32, which has room for padded rows of bf16 unless they are very short.
 template <class T>
 Hidden<T> hidden_in(float* memory, int64_t width) {
-  return {reinterpret_cast<T*>(memory), width};
+  const int64_t padded = sizeof(T) == 2 ? Operands::padded_row(width) : width;
+  return {reinterpret_cast<T*>(memory), padded <= 2 * width ? padded : width};
 }
 // As products read it.
 Hidden<bf16> room_for(Operands& operands, int64_t rows, int64_t width) {
@@ -99,7 +108,7 @@ Hidden<bf16> room_for(Operands& operands, int64_t rows, int64_t width) {
 // x w1^T, with its bias in fp32.
 template <class T>
 void multiply_first(const LinearShape& s, const Operand& x, const Operand& w1, const float* b1, const Hidden<T>& h) {
-  Product p = product(s.rows, s.out, s.in, x, w1.transpose(), h.data, sizeof(T) == 2);
+  Product p = product(s.rows, s.out, s.in, x, w1.transpose(), h);
   if (sizeof(T) == 4) p.bias = b1;
   multiply(p);
 }
@@ -144,7 +153,7 @@ void mlp_forward(const LinearShape& first, const LinearShape& second, const floa
   } else {
     between(hidden_in<float>(before, hidden), hidden_in<float>(plain.data(), hidden));
   }
-  Product p = product(rows, second.out, hidden, activations, two.transpose(), y, false);
+  Product p = product(rows, second.out, hidden, activations, two.transpose(), y);
   p.bias = b2;
   multiply(p);
 }
@@ -163,7 +172,7 @@ void mlp_backward(const LinearShape& first, const LinearShape& second, bool reco
   Operand slopes = {}, activations = {};
   const auto between = [&](auto before, auto da, auto dh, auto after) {
     if (recompute) multiply_first(first, in, one, b1, before);
-    multiply(product(rows, hidden, second.out, gradient, two, da.data, sizeof *da.data == 2));
+    multiply(product(rows, hidden, second.out, gradient, two, da));
     launch_backward(operands, rows, hidden, before, b1, da, dh, after, db1);
     slopes = dh.operand();
     activations = after.operand();
@@ -177,7 +186,7 @@ void mlp_backward(const LinearShape& first, const LinearShape& second, bool reco
   }
   add_weight_gradient(second, gradient, activations, dw2);
   if (dx != nullptr) {
-    Product p = product(rows, first.in, hidden, slopes, one, dx, false);
+    Product p = product(rows, first.in, hidden, slopes, one, dx);
     p.add = add;
     multiply(p);
   }

@@ -40,6 +40,9 @@ uint32_t alignment_of_result(const Product& p) {
   return alignment_of(p.c, p.c_row * p.c_element(), p.c_batch * p.c_element());
 }
 
+// The largest when there is none.
+uint32_t alignment_of_bias(const Product& p) { return alignment_of(p.bias, 0, p.bias_batch * 4); }
+
 // Everything that the choice of a kernel depends on.
 using Key = std::array<int64_t, 20>;
 Key key_of(const Product& p) {
@@ -62,7 +65,7 @@ Key key_of(const Product& p) {
           alignment_of(p.a),
           alignment_of(p.b),
           alignment_of_result(p),
-          p.bias != nullptr ? alignment_of(p.bias, 0, p.bias_batch * 4) : 0};
+          alignment_of_bias(p)};
 }
 
 template <class T>
@@ -103,12 +106,16 @@ struct Plan {
 bool choose_algorithm(const Product& p, Plan& plan) {
   cublasLtMatmulPreference_t preference;
   CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
-  const uint32_t result = alignment_of_result(p);
+  // The bias is promised to be as aligned as the result: there is no attribute of its own.
+  const uint32_t result = alignment_of_result(p), bias = alignment_of_bias(p);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(blas_workspace().bytes));
+  // Parts of a sum that is cut are kept in fp32, in the workspace, and added in order; not in C, which may be bf16.
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p.b));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p.a));
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, result);
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, result);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, bias < result ? bias : result);
   cublasLtMatmulHeuristicResult_t choice = {};
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(

@@ -41,7 +41,9 @@ Device open_device() {
   CUDA_CHECK(cudaStreamCreateWithFlags(&device.uploads, cudaStreamNonBlocking));
   CUBLAS_CHECK(cublasCreate(&device.blas));
   CUBLAS_CHECK(cublasSetStream(device.blas, device.stream));
-  CUBLAS_CHECK(cublasSetMathMode(device.blas, CUBLAS_DEFAULT_MATH));  // fp32 products in fp32, not in TF32
+  // Products of fp32 in fp32, not in TF32; the parts of a sum that is cut in fp32, too.
+  constexpr int kMath = CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+  CUBLAS_CHECK(cublasSetMathMode(device.blas, static_cast<cublasMath_t>(kMath)));
   CUDA_CHECK(cudaMalloc(&device.workspace, kBlasWorkspace));
   CUBLAS_CHECK(cublasSetWorkspace(device.blas, device.workspace, kBlasWorkspace));
   CUBLAS_CHECK(cublasLtCreate(&device.blas_lt));

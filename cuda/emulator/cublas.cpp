@@ -30,6 +30,7 @@ struct cublasLtMatrixLayout {
 struct cublasLtMatmulPreference {
   uint32_t alignment_a = 256, alignment_b = 256, alignment_c = 256, alignment_d = 256;
   uint64_t workspace = 0;
+  uint32_t reduction_schemes = 0;
 };
 
 namespace entangle::emulator {
@@ -306,6 +307,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
                                                     size_t bytes) {
   switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return status_of(take(p->reduction_schemes, value, bytes));
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return status_of(take(p->workspace, value, bytes));
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:

@@ -1,7 +1,7 @@
 // The part of cuBLASLt that this project uses, for the host compiler. Names and meanings are those of the cuBLASLt API;
 // what differs is said here.
 //
-// There is one algorithm. It wants bf16 operands aligned to 16 bytes, as tensor cores do, and the product to be as
+// There is one algorithm, which cuts no sum into parts. It wants bf16 operands aligned to 16 bytes, as tensor cores do, and the product to be as
 // aligned as it was promised to be when the algorithm was chosen.
 #pragma once
 
@@ -20,11 +20,13 @@ enum cublasLtMatrixLayoutAttribute_t {
 };
 enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1,
+  CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES = 6,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8,
 };
+enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
 
 struct cublasLtContext;
