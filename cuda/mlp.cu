@@ -62,7 +62,7 @@ __global__ void mlp_backward_kernel(RowTiles tiles, Hidden<T> h, const float* bi
   struct Pair {
     float h, da;
   };
-  for_columns<4>(
+  for_columns<kInFlight<T> / 2>(
       tiles, blockIdx.x, sums,
       [=](int64_t r, int64_t c) {
         return Pair{h.at(r, c), da.at(r, c)};
