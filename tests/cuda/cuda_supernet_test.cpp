@@ -62,8 +62,9 @@ struct Step {
   std::vector<float> gradients, weights;
 };
 
-std::vector<Step> train(DeviceKind device) {
-  const SupernetConfig config = config_with_dropping();
+std::vector<Step> train(DeviceKind device, Precision precision = Precision::fp32) {
+  SupernetConfig config = config_with_dropping();
+  config.precision = precision;
   Supernet net(config, 3, device);
   ParameterArena& arena = net.parameters();
   Rng rng(7, Stream::synthetic);
@@ -134,6 +135,31 @@ TEST(CudaSupernet, TrainsAsTheProcessorDoes) {
     weights += kLearningRate / options().eps * gradients + 4 * 0x1p-24 * largest(want[i].weights);
     EXPECT_LE(largest_difference(got[i].weights, want[i].weights), weights) << "step " << i;
   }
+}
+
+double dot(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+// Both round to 8 bits, in other places: 2^-9 each, of which hundreds add up like a walk.
+TEST(CudaSupernet, TrainsInBf16AsTheProcessorDoes) {
+  SKIP_WITHOUT_CUDA();
+  const SettingsScope restore;
+  const std::vector<Step> want = train(DeviceKind::cpu, Precision::bf16),
+                          got = train(DeviceKind::cuda, Precision::bf16);
+  const std::vector<Step> exact = train(DeviceKind::cpu);
+  for (size_t i = 0; i < want.size(); ++i) {
+    EXPECT_NEAR(got[i].loss, want[i].loss, 0.02 * want[i].loss) << "step " << i;
+    const auto cosine = [&](const Step& a, const Step& b) {
+      return dot(a.gradients, b.gradients) / std::sqrt(dot(a.gradients, a.gradients) * dot(b.gradients, b.gradients));
+    };
+    EXPECT_GT(cosine(got[i], want[i]), 0.999) << "step " << i;
+    EXPECT_GT(cosine(got[i], exact[i]), 0.999) << "step " << i;
+    EXPECT_NEAR(got[i].norm, want[i].norm, 0.02 * want[i].norm) << "step " << i;
+  }
+  EXPECT_NE(got[0].loss, exact[0].loss) << "bf16 was not used";
 }
 
 TEST(CudaSupernet, TrainingIsRepeatable) {
