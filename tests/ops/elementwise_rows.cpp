@@ -35,7 +35,7 @@ std::vector<Case> layer_norm_cases() {
           layer_norm_case(137, 24, 1e-5f, 0, 2, {64}),   layer_norm_case(5, 216, 1e-5f, 0, 1, {256}),
           layer_norm_case(2, 331, 1e-3f, 0, 1, {}),      layer_norm_case(6, 65, 1e-5f, 20, 1, {}),
           layer_norm_case(9, 33, 1e-5f, 0, 1e-3, {100}), layer_norm_case(300, 5, 1e-6f, -1, 3, {}),
-          layer_norm_case(1043, 3, 1e-5f, 0, 1, {})};
+          layer_norm_case(1043, 3, 1e-5f, 0, 1, {}),     layer_norm_case(4217, 2, 1e-5f, 0, 1, {})};
 }
 
 const Row layer_norm_row("layer_norm", {"layer_norm_forward", "layer_norm_backward"}, layer_norm_cases,
